@@ -1,0 +1,1 @@
+"""What it means: statistics, rankings, selection maths and reports over arrays and one Arrow table."""

@@ -1,0 +1,1 @@
+"""Runs it: configuration, hub access, training core, sweeps on Ray, commands."""

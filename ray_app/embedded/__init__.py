@@ -1,0 +1,1 @@
+"""The embedded default: a small language model and tasks made from the docstrings of installed libraries."""

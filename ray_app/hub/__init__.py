@@ -1,0 +1,1 @@
+"""Getting checkpoints and data sets: the hub, a mirror, a Python package."""

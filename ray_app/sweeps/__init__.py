@@ -1,0 +1,1 @@
+"""Plan, queue, trial, runner: cells through Ray Tune."""

@@ -1,0 +1,1 @@
+"""What was run: identity of cells, MLflow schema and store, result tables."""
