@@ -1,0 +1,235 @@
+"""Every MLflow name and every result column, once.
+
+Identity of a run is in its params, its state in tags, what was measured in metrics. A literal of such a name in any other
+file fails tests/unit/test_architecture.py. The result table (MLflow runs -> one Arrow table -> Parquet) is described column
+by column below; the reader, the validation and docs/results.md are made from that description.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+PREFIX = "startline"
+SCHEMA_VERSION = 1
+"""Version of the stored result table; files of every old version in tests/golden must load for ever."""
+
+
+class Kind(StrEnum):
+    """What a run is (tag ``startline.kind``)."""
+
+    CELL = "cell"
+    SWEEP = "sweep"
+    BASE = "base"
+    PUBLISHED = "published"
+    FUSION = "fusion"
+    SELECTION = "selection"
+
+
+class State(StrEnum):
+    """State of an attempt at a cell (tag ``startline.state``)."""
+
+    COMPLETE = "complete"
+    DIVERGED = "diverged"
+    """Loss or weights became non-finite; scored by what the model then predicts, so it is a result."""
+    FAILED = "failed"
+
+
+SCORED_STATES = (State.COMPLETE, State.DIVERGED)
+
+
+class Method(StrEnum):
+    """How a base model was tried on a task (param ``method``)."""
+
+    FINETUNE = "finetune"
+    PROBE = "probe"
+
+
+class Tag:
+    """Tags: the state of a run."""
+
+    KIND = f"{PREFIX}.kind"
+    KEY = f"{PREFIX}.key"
+    ATTEMPT = f"{PREFIX}.attempt"
+    STATE = f"{PREFIX}.state"
+    COMPLETE = f"{PREFIX}.complete"
+    """Written last; a run without it is half-written and is redone."""
+    SWEEP = f"{PREFIX}.sweep"
+    ROLE = f"{PREFIX}.role"
+    """'target' for cells that are ranked, 'source' for cells that only make a base model."""
+    FAILED_STAGE = f"{PREFIX}.failed_stage"
+    REASON = f"{PREFIX}.reason"
+    NODE = f"{PREFIX}.node"
+    COMMIT = f"{PREFIX}.git_commit"
+    ENVIRONMENT = f"{PREFIX}.environment"
+    CLASS_COUNTS = f"{PREFIX}.class_counts"
+    """JSON: per class name [true, predicted, correct] on the test set."""
+    MODEL_LICENCE = f"{PREFIX}.model_licence"
+    TASK_LICENCE = f"{PREFIX}.task_licence"
+    SOURCE_FILE = f"{PREFIX}.source_file"
+    SOURCE_SHA256 = f"{PREFIX}.source_sha256"
+    SOURCE_ROW = f"{PREFIX}.source_row"
+    CHECKPOINT = f"{PREFIX}.checkpoint"
+    """Folder of the finetuned model, where the cell kept it."""
+
+
+class Param:
+    """Params: the identity of a cell."""
+
+    ARCH = "arch"
+    BASE_MODEL = "base_model"
+    BASE_REVISION = "base_revision"
+    TASK = "task"
+    TASK_REVISION = "task_revision"
+    SPLIT_RULE = "split_rule"
+    METRIC = "metric"
+    METHOD = "method"
+    SEED = "seed"
+    RECIPE = "recipe"
+    SETTINGS = "settings"
+    """16 hex of everything besides base model, task and seed: cells with equal settings may be compared."""
+    HYPERPARAMETER = "hp."
+    """Prefix of every hyperparameter."""
+
+
+class Metric:
+    """Metrics: what was measured."""
+
+    SCORE = "score"
+    N_CORRECT = "n_correct"
+    N_EVAL = "n_eval"
+    N_INVALID = "n_invalid"
+    VALIDATION_SCORE = "validation_score"
+    VALIDATION_LOSS = "validation_loss"
+    BEST_VALIDATION_SCORE = "best_validation_score"
+    EXAMPLES_SEEN = "examples_seen"
+    TRAIN_EXAMPLES_PER_S = "train_examples_per_s"
+    WALL_S = "wall_s"
+    TRAIN_S = "train_s"
+    VALIDATE_S = "validate_s"
+    TEST_S = "test_s"
+    LOAD_S = "load_s"
+    PEAK_MEM_BYTES = "peak_mem_bytes"
+    AVG_SCORE = "avg_score"
+    AVG_GAIN = "avg_gain"
+    AVG_GAIN_SE = "avg_gain_se"
+    RANK = "rank"
+    N_TASKS = "n_tasks"
+    N_CELLS = "n_cells"
+    PROBE_MNLI = "probe_mnli"
+    """Linear-probe score on MNLI of a published model."""
+    TASK_SCORE = "score."
+    """Prefix: score on one task (published and base runs)."""
+    TASK_GAIN = "gain."
+    """Prefix: gain on one task in points (base runs)."""
+    CLASS = "class."
+
+
+class Unit(StrEnum):
+    """Unit of a result column."""
+
+    NONE = ""
+    FRACTION = "fraction"
+    POINTS = "points"
+    COUNT = "count"
+    SECONDS = "s"
+    BYTES = "bytes"
+    EXAMPLES = "examples"
+    PER_SECOND = "examples/s"
+    MILLISECONDS = "ms since epoch"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the result table."""
+
+    name: str
+    type: pa.DataType
+    source: str
+    """Where it comes from: 'param X', 'metric X', 'tag X' or 'run'."""
+    text: str
+    unit: Unit = Unit.NONE
+    direction: str = ""
+    """'higher' or 'lower' is better; empty where there is no better."""
+    required: bool = False
+
+
+def _param(name: str, text: str, *, kind: pa.DataType | None = None, required: bool = False) -> Column:
+    return Column(name, kind or pa.string(), f"param {name}", text, required=required)
+
+
+CELL_COLUMNS: tuple[Column, ...] = (
+    Column("run_id", pa.string(), "run", "MLflow run", required=True),
+    Column("kind", pa.string(), f"tag {Tag.KIND}", "cell (own run) or published (imported)", required=True),
+    Column("key", pa.string(), f"tag {Tag.KEY}", "identity of the cell, 16 hex", required=True),
+    Column("attempt", pa.string(), f"tag {Tag.ATTEMPT}", "which attempt at the cell wrote this row", required=True),
+    Column("state", pa.string(), f"tag {Tag.STATE}", "complete, diverged (both scored) or failed", required=True),
+    Column("role", pa.string(), f"tag {Tag.ROLE}", "target, or source (made a base model)"),
+    Column("sweep", pa.string(), f"tag {Tag.SWEEP}", "sweep that ran it"),
+    Column("failed_stage", pa.string(), f"tag {Tag.FAILED_STAGE}", "stage at which it failed"),
+    Column("reason", pa.string(), f"tag {Tag.REASON}", "why it failed"),
+    Column("class_counts", pa.string(), f"tag {Tag.CLASS_COUNTS}", "JSON: class -> [true, predicted, correct]"),
+    _param(Param.ARCH, "architecture", required=True),
+    _param(Param.BASE_MODEL, "base model", required=True),
+    _param(Param.BASE_REVISION, "its revision"),
+    _param(Param.TASK, "task", required=True),
+    _param(Param.TASK_REVISION, "revision of the data"),
+    _param(Param.SPLIT_RULE, "split rule"),
+    _param(Param.METRIC, "accuracy or spearman"),
+    _param(Param.METHOD, "finetune or probe", required=True),
+    _param(Param.SEED, "seed", kind=pa.int64()),
+    _param(Param.RECIPE, "version of the code's recipe"),
+    _param(Param.SETTINGS, "hash of all settings besides base model, task and seed"),
+    Column("score", pa.float64(), f"metric {Metric.SCORE}", "score on the test set", Unit.FRACTION, "higher"),
+    Column("n_correct", pa.int64(), f"metric {Metric.N_CORRECT}", "right answers on the test set", Unit.COUNT, "higher"),
+    Column("n_eval", pa.int64(), f"metric {Metric.N_EVAL}", "rows of the test set", Unit.COUNT),
+    Column("n_invalid", pa.int64(), f"metric {Metric.N_INVALID}", "generated answers that are no label", Unit.COUNT, "lower"),
+    Column(
+        "best_validation_score",
+        pa.float64(),
+        f"metric {Metric.BEST_VALIDATION_SCORE}",
+        "score of the weights that were tested, on the validation set",
+        Unit.FRACTION,
+        "higher",
+    ),
+    Column("examples_seen", pa.int64(), f"metric {Metric.EXAMPLES_SEEN}", "training examples used", Unit.EXAMPLES),
+    Column("wall_s", pa.float64(), f"metric {Metric.WALL_S}", "time of the cell, all attempts", Unit.SECONDS, "lower"),
+    Column("train_s", pa.float64(), f"metric {Metric.TRAIN_S}", "time in training steps", Unit.SECONDS, "lower"),
+    Column(
+        "train_examples_per_s",
+        pa.float64(),
+        f"metric {Metric.TRAIN_EXAMPLES_PER_S}",
+        "training throughput",
+        Unit.PER_SECOND,
+        "higher",
+    ),
+    Column("peak_mem_bytes", pa.int64(), f"metric {Metric.PEAK_MEM_BYTES}", "peak memory", Unit.BYTES, "lower"),
+    Column("end_time_ms", pa.int64(), "run", "end of the run", Unit.MILLISECONDS, required=True),
+)
+
+
+def cell_schema() -> pa.Schema:
+    """Arrow schema of the result table, its version in the metadata."""
+    fields = [pa.field(column.name, column.type, nullable=not column.required) for column in CELL_COLUMNS]
+    return pa.schema(fields, metadata={f"{PREFIX}.schema_version": str(SCHEMA_VERSION)})
+
+
+def experiment_name(arch: str) -> str:
+    """MLflow experiment of an architecture: ``startline/<arch>``."""
+    return f"{PREFIX}/{arch}"
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_\-. /]")
+
+
+def metric_name(prefix: str, name: str) -> str:
+    """MLflow metric for a named thing (task, class): characters MLflow refuses become '_'."""
+    return prefix + _UNSAFE.sub("_", name)
+
+
+def file_name(name: str) -> str:
+    """A name as a file name: '/' becomes '_', as on the model-recycling site; anything odd as well."""
+    return re.sub(r"[^A-Za-z0-9_\-.]", "_", name)
