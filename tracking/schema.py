@@ -67,6 +67,8 @@ class Tag:
     ENVIRONMENT = f"{PREFIX}.environment"
     CLASS_COUNTS = f"{PREFIX}.class_counts"
     """JSON: per class name [true, predicted, correct] on the test set."""
+    CURVE = f"{PREFIX}.curve"
+    """JSON: [[training examples seen, validation score], ...] (its full history is in the metrics)."""
     MODEL_LICENCE = f"{PREFIX}.model_licence"
     TASK_LICENCE = f"{PREFIX}.task_licence"
     SOURCE_FILE = f"{PREFIX}.source_file"
@@ -172,6 +174,8 @@ CELL_COLUMNS: tuple[Column, ...] = (
     Column("failed_stage", pa.string(), f"tag {Tag.FAILED_STAGE}", "stage at which it failed"),
     Column("reason", pa.string(), f"tag {Tag.REASON}", "why it failed"),
     Column("class_counts", pa.string(), f"tag {Tag.CLASS_COUNTS}", "JSON: class -> [true, predicted, correct]"),
+    Column("curve", pa.string(), f"tag {Tag.CURVE}", "JSON: [[examples seen, validation score], ...]"),
+    Column("checkpoint", pa.string(), f"tag {Tag.CHECKPOINT}", "folder of the finetuned model, where kept"),
     _param(Param.ARCH, "architecture", required=True),
     _param(Param.BASE_MODEL, "base model", required=True),
     _param(Param.BASE_REVISION, "its revision"),
