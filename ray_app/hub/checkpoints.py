@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from ray_app.hub.digests import folder_revision
+from ray_app.hub.mirror import find_model_folder
+from ray_app.hub.model_folder import inspect_folder
+from tracking.errors import CheckpointError, ConfigError, StartlineError
+
+_PACKAGE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<folder>[A-Za-z0-9_.][A-Za-z0-9_./-]*)")
+_MOST_THREADS = 8
 
 
 @dataclass(kw_only=True)
@@ -37,3 +50,158 @@ class Checkpoint:
     """Bytes of its weights."""
     n_parameters: int
     """Parameters counted in the safetensors headers."""
+
+
+def find_checkpoint(
+    ref: ModelRef,
+    *,
+    mirror: Path | None,
+    cache_dir: Path,
+    expected_model_types: Sequence[str],
+    offline: bool = False,
+    min_free_bytes: int = 0,
+) -> Checkpoint:
+    """Find a base model and check it; fetch it where nothing local has it.
+
+    Looked for in this order: ``ref.path``, ``ref.package``, the mirror, the caches of the hub, the hub.
+
+    Args:
+        ref: the base model as the configuration names it.
+        mirror: folder laid out as `ray_app.hub.mirror` says, or None.
+        cache_dir: folder for downloads (``hub/``, laid out as the hub's own cache) and digests.
+        expected_model_types: architectures this study compares; empty: any that is taken.
+        offline: never ask the hub.
+        min_free_bytes: space that must be left on the disk of ``cache_dir`` after a download.
+
+    Returns:
+        The checkpoint, on disk and checked.
+
+    Raises:
+        CheckpointError: it cannot be used as it is, or the hub does not have it, or does not give it to us.
+        UnreachableError: nothing local has it and the hub cannot be reached.
+        ConfigError: an id, path or package that is none.
+        StorageError: the disk is too full, or the cache folder cannot be written.
+    """
+    local = _local_folder(ref, mirror)
+    if local is None:
+        raise CheckpointError(f"{ref.id} is not in the mirror.")
+    revision = folder_revision(local, cache_dir=cache_dir)
+    return _checked(ref, local, revision, expected_model_types)
+
+
+def find_checkpoints(
+    refs: Sequence[ModelRef],
+    *,
+    mirror: Path | None,
+    cache_dir: Path,
+    expected_model_types: Sequence[str],
+    offline: bool = False,
+    min_free_bytes: int = 0,
+) -> tuple[list[Checkpoint], list[StartlineError]]:
+    """Find many base models, eight at a time, and collect what is wrong with any: a plan can name all of it at once.
+
+    Args: as `find_checkpoint`.
+
+    Returns:
+        The checkpoints found, in the order of ``refs``, and the errors of the others, in the same order.
+    """
+    find = partial(
+        _checkpoint_or_error,
+        mirror=mirror,
+        cache_dir=cache_dir,
+        expected_model_types=expected_model_types,
+        offline=offline,
+        min_free_bytes=min_free_bytes,
+    )
+    if not refs:
+        return [], []
+    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, len(refs))) as pool:
+        outcomes = list(pool.map(find, refs))
+    found = [outcome for outcome in outcomes if isinstance(outcome, Checkpoint)]
+    errors = [outcome for outcome in outcomes if isinstance(outcome, StartlineError)]
+    return found, errors
+
+
+def _checkpoint_or_error(
+    ref: ModelRef,
+    *,
+    mirror: Path | None,
+    cache_dir: Path,
+    expected_model_types: Sequence[str],
+    offline: bool,
+    min_free_bytes: int,
+) -> Checkpoint | StartlineError:
+    try:
+        return find_checkpoint(
+            ref,
+            mirror=mirror,
+            cache_dir=cache_dir,
+            expected_model_types=expected_model_types,
+            offline=offline,
+            min_free_bytes=min_free_bytes,
+        )
+    except StartlineError as error:
+        return error
+
+
+def _checked(ref: ModelRef, folder: Path, revision: str, expected_model_types: Sequence[str]) -> Checkpoint:
+    facts = inspect_folder(folder, model_id=ref.id, expected_model_types=expected_model_types)
+    return Checkpoint(
+        model_id=ref.id,
+        revision=revision,
+        path=folder,
+        model_type=facts.model_type,
+        size_bytes=facts.size_bytes,
+        n_parameters=facts.n_parameters,
+    )
+
+
+def _local_folder(ref: ModelRef, mirror: Path | None) -> Path | None:
+    """Folder that the configuration names, or the mirror has; None: only the hub can have it."""
+    if ref.path is not None:
+        folder = Path(ref.path).expanduser().absolute()
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"{ref.id}: there is no folder {folder}, expected a checkpoint in hub format there; check its path.",
+                model_id=ref.id,
+            )
+        return folder
+    if ref.package is not None:
+        return package_folder(ref.package, model_id=ref.id)
+    if mirror is not None:
+        return find_model_folder(mirror.absolute(), ref.id)
+    return None
+
+
+def package_folder(package: str, *, model_id: str) -> Path:
+    """Folder inside an installed Python package, found without importing the package.
+
+    Args:
+        package: 'module:folder', the folder relative to the module's.
+        model_id: name of the base model in errors.
+
+    Raises:
+        ConfigError: not of that form, or a folder that leads out of the package.
+        CheckpointError: the package is not installed, or has no such folder.
+    """
+    match = _PACKAGE.fullmatch(package)
+    if match is None or ".." in PurePosixPath(match["folder"]).parts:
+        raise ConfigError(f"{model_id}: package {package!r} is not of the form 'module:folder', without '..'")
+    top, *rest = match["module"].split(".")
+    spec = importlib.util.find_spec(top)
+    locations = spec.submodule_search_locations if spec is not None else None
+    if not locations:
+        raise CheckpointError(
+            f"{model_id}: the Python package '{top}' that carries it is not installed; install it, or name a path.",
+            model_id=model_id,
+            package=package,
+        )
+    for location in locations:
+        folder = Path(location, *rest, match["folder"])
+        if folder.is_dir():
+            return folder
+    raise CheckpointError(
+        f"{model_id}: the Python package '{top}' has no folder '{match['folder']}'; check 'package: {package}'.",
+        model_id=model_id,
+        package=package,
+    )
