@@ -1,0 +1,65 @@
+"""From answers to a score: counts first, so that a score can be checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ray_app.training.learners import INVALID
+from ray_app.training.tokens import TaskFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Outcome of one pass over a split."""
+
+    score: float
+    """Accuracy, or Spearman's rho of a regression task; a fraction, higher is better."""
+    loss: float
+    """Mean loss (per row; per target token for text-to-text)."""
+    n_eval: int
+    """Rows."""
+    n_correct: int | None
+    """Right answers; None for regression."""
+    n_invalid: int
+    """Generated texts that are no label (or no number)."""
+    class_counts: dict[str, tuple[int, int, int]]
+    """Per class: (true, predicted, correct) rows; empty for regression."""
+    predictions: np.ndarray
+    """Class ids or numbers in the order of the split, shape (n_eval,)."""
+
+
+def score_answers(answers: np.ndarray, labels: np.ndarray, facts: TaskFacts, *, mean_loss: float) -> Evaluation:
+    """Score answers against labels.
+
+    Accuracy is n_correct / n_eval; an invalid answer is wrong. Spearman's rho is that of the valid answers with the rest put
+    at the lowest number; it is 0 where all answers are equal (rho is undefined; a constant predicts nothing).
+
+    Args:
+        answers: class ids or numbers, shape (n,).
+        labels: likewise, shape (n,).
+        facts: the task.
+        mean_loss: loss to report.
+    """
+    shared = {"loss": mean_loss, "n_eval": len(labels), "predictions": answers}
+    if facts.regression:
+        valid = np.isfinite(answers)
+        filled = np.where(valid, answers, np.min(answers[valid], initial=0.0) - 1.0)
+        constant = np.unique(filled).size < 2 or np.unique(labels).size < 2
+        rho = 0.0 if constant else float(spearmanr(filled, labels).statistic)
+        return Evaluation(score=rho, n_correct=None, n_invalid=int((~valid).sum()), class_counts={}, **shared)
+    correct = answers == labels
+    counts = {
+        name: (int((labels == index).sum()), int((answers == index).sum()), int((correct & (labels == index)).sum()))
+        for index, name in enumerate(facts.label_names)
+    }
+    n_correct = int(correct.sum())
+    return Evaluation(
+        score=n_correct / len(labels),
+        n_correct=n_correct,
+        n_invalid=int((answers == INVALID).sum()),
+        class_counts=counts,
+        **shared,
+    )
