@@ -1,0 +1,97 @@
+"""What a finetune is told: hyperparameters (identity) apart from how the machine carries them out (state)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+RECIPE = "1"
+"""Version of the training code; raised whenever the same settings would give another number."""
+
+
+class Precision(Enum):
+    """Arithmetic of forward and backward passes; weights and optimiser state are float32 always. float16 is never used."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    AUTO = "auto"
+    """bf16 where the hardware has it, fp32 elsewhere; settled when the sweep is planned, for the number depends on it."""
+
+
+@dataclass(kw_only=True)
+class FinetuneConfig:
+    """The protocol of "Where to start?" App. B and the site's FAQ; all of it is part of a cell's identity."""
+
+    learning_rate: float = 5e-5
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; biases and norms are spared."""
+    warmup_fraction: float = 0.006
+    """Share of all steps over which the rate rises linearly; it then falls linearly to 0."""
+    batch_size: int = 256
+    """Examples per optimiser step."""
+    max_epochs: float = 10.0
+    """Most passes over the training set."""
+    validate_every_examples: int = 50 * 256
+    """Training examples between validations; the end of training always validates."""
+    early_stop_epsilon: float = 0.001
+    """Smallest rise of the validation score (fraction) that counts as progress."""
+    patience_examples: int = 20 * 50 * 256
+    """Training examples without progress after which training stops."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    max_length: int = 256
+    """Most tokens of an example."""
+    precision: Precision = Precision.AUTO
+    """Arithmetic."""
+    distance_penalty: float = 0.0
+    """Weight of half the squared distance of the backbone to the base model's weights (App. I.1), added to the loss."""
+
+    def faults(self) -> list[str]:
+        """Everything wrong with these settings."""
+        found = []
+        positive = (
+            "learning_rate",
+            "batch_size",
+            "max_epochs",
+            "validate_every_examples",
+            "patience_examples",
+            "max_length",
+        )
+        found += [
+            f"{name}: {getattr(self, name)}; it must be above 0" for name in positive if not getattr(self, name) > 0
+        ]
+        at_least_0 = ("weight_decay", "early_stop_epsilon", "max_grad_norm", "distance_penalty")
+        found += [
+            f"{name}: {getattr(self, name)}; it must be 0 or more"
+            for name in at_least_0
+            if not getattr(self, name) >= 0
+        ]
+        if not 0 <= self.warmup_fraction <= 1:
+            found.append(f"warmup_fraction: {self.warmup_fraction}; it must lie between 0 and 1")
+        return found
+
+    def hyperparameters(self) -> dict[str, object]:
+        """Values by name, ready for hashing."""
+        return {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
+
+
+@dataclass(kw_only=True)
+class ExecutionConfig:
+    """How a machine carries out a cell; none of it changes the number (beyond float rounding)."""
+
+    micro_batch_tokens: int = 4096
+    """Most padded tokens that go through the model together in training; halved when memory runs out."""
+    eval_batch_tokens: int = 8192
+    """The same for evaluation."""
+    threads: int = 1
+    """CPU threads of one cell."""
+    checkpoint_every_s: float = 120.0
+    """Most seconds of training that a killed cell repeats."""
+    models_in_memory: int = 2
+    """Base models that a worker keeps loaded."""
+
+    def faults(self) -> list[str]:
+        """Everything wrong with these settings."""
+        names = ("micro_batch_tokens", "eval_batch_tokens", "threads", "checkpoint_every_s", "models_in_memory")
+        return [f"{name}: {getattr(self, name)}; it must be above 0" for name in names if not getattr(self, name) > 0]
