@@ -1,0 +1,1 @@
+"""Pages, tables and model cards made of finished numbers."""
