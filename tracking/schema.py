@@ -74,6 +74,9 @@ class Tag:
     SOURCE_FILE = f"{PREFIX}.source_file"
     SOURCE_SHA256 = f"{PREFIX}.source_sha256"
     SOURCE_ROW = f"{PREFIX}.source_row"
+    """Line of the source file on which the row begins; the header is line 1."""
+    SOURCE_COLUMN = f"{PREFIX}.source."
+    """Prefix: any other column of the source file (metadata of a published model)."""
     CHECKPOINT = f"{PREFIX}.checkpoint"
     """Folder of the finetuned model, where the cell kept it."""
 
@@ -188,9 +191,18 @@ CELL_COLUMNS: tuple[Column, ...] = (
     _param(Param.RECIPE, "version of the code's recipe"),
     _param(Param.SETTINGS, "hash of all settings besides base model, task and seed"),
     Column("score", pa.float64(), f"metric {Metric.SCORE}", "score on the test set", Unit.FRACTION, "higher"),
-    Column("n_correct", pa.int64(), f"metric {Metric.N_CORRECT}", "right answers on the test set", Unit.COUNT, "higher"),
+    Column(
+        "n_correct", pa.int64(), f"metric {Metric.N_CORRECT}", "right answers on the test set", Unit.COUNT, "higher"
+    ),
     Column("n_eval", pa.int64(), f"metric {Metric.N_EVAL}", "rows of the test set", Unit.COUNT),
-    Column("n_invalid", pa.int64(), f"metric {Metric.N_INVALID}", "generated answers that are no label", Unit.COUNT, "lower"),
+    Column(
+        "n_invalid",
+        pa.int64(),
+        f"metric {Metric.N_INVALID}",
+        "generated answers that are no label",
+        Unit.COUNT,
+        "lower",
+    ),
     Column(
         "best_validation_score",
         pa.float64(),
