@@ -148,10 +148,13 @@ class Finetuning:
         return {name: tensor.to(self.device) for name, tensor in loaded.pristine.items() if name in names}
 
     def rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at an optimiser step: linear rise, then linear fall to 0."""
+        """Share of the peak learning rate at an optimiser step: linear rise, then linear fall to 0 after the last.
+
+        Differs: transformers' schedule gives the very first step a rate of 0; a task of ten steps would lose one.
+        """
         warmup = math.ceil(self.config.warmup_fraction * self.total_steps)
         if step < warmup:
-            return step / max(1, warmup)
+            return (step + 1) / (warmup + 1)
         return max(0.0, (self.total_steps - step) / max(1, self.total_steps - warmup))
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
@@ -242,7 +245,7 @@ class Finetuning:
             if name in self.anchor:
                 total = total + (parameter - self.anchor[name]).square().sum()
         penalty = total * (self.config.distance_penalty / 2)
-        penalty.backward()  # type: ignore[no-untyped-call]
+        penalty.backward()
         return float(penalty.detach())
 
     def _validate(self, *, last: bool) -> CurvePoint:

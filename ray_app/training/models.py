@@ -28,8 +28,10 @@ class IncompleteCheckpointError(ValueError):
 class LoadedModel:
     """A model in memory with its pristine weights, so that the next cell on the same base model starts from them again."""
 
-    model: nn.Module
+    model: Any
+    """A transformers model (``nn.Module``)."""
     tokenizer: Any
+    """Its fast tokenizer."""
     family: Family
     pristine: dict[str, torch.Tensor]
     """The checkpoint's own tensors, on the CPU, float32."""
@@ -53,8 +55,11 @@ def _draw(model: Any, module: nn.Module) -> None:
             del parameter._is_hf_initialized
     if hasattr(module, "_is_hf_initialized"):
         del module._is_hf_initialized
+    device = next(module.parameters(recurse=False)).device
+    module.to("cpu")  # the draw must not depend on the device
     with torch.no_grad():
         model._init_weights(module)
+    module.to(device)
 
 
 def load_model(path: Path, facts: TaskFacts, family: Family) -> LoadedModel:

@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 POOL_BITS = 24
 """The pool of dropout draws holds 2**24 of them (16 MiB)."""
+WINDOWS = 2 ** (POOL_BITS - 1)
+"""Where a row's window may start; fixed, so that it does not depend on how far the row is padded."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -116,12 +118,11 @@ class RowKeyedDropout(TorchFunctionMode):
         strides = self._strides(shape)
         extent = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
         pool = self.pool.draws(p)
-        span = pool.shape[0] - extent
-        if span <= 0:
-            raise ValueError(f"a dropout mask of {shape} spans {extent} draws, the pool holds {pool.shape[0]}")
+        if extent > pool.shape[0] - WINDOWS:
+            raise ValueError(f"a dropout mask of {shape} spans {extent} draws, at most {pool.shape[0] - WINDOWS} are held")
         with np.errstate(over="ignore"):
-            offsets = _mix(keys + np.uint64(self._calls) * _GOLDEN) % np.uint64(span)
-        windows = pool.as_strided((span, *shape), (1, *strides))
+            offsets = _mix(keys + np.uint64(self._calls) * _GOLDEN) % np.uint64(WINDOWS)
+        windows = pool.as_strided((WINDOWS, *shape), (1, *strides))
         mask = windows[torch.from_numpy(offsets.astype(np.int64)).to(pool.device)]
         return mask if by_row else mask[0]
 

@@ -43,23 +43,37 @@ def score_answers(answers: np.ndarray, labels: np.ndarray, facts: TaskFacts, *, 
         facts: the task.
         mean_loss: loss to report.
     """
-    shared = {"loss": mean_loss, "n_eval": len(labels), "predictions": answers}
     if facts.regression:
-        valid = np.isfinite(answers)
-        filled = np.where(valid, answers, np.min(answers[valid], initial=0.0) - 1.0)
-        constant = np.unique(filled).size < 2 or np.unique(labels).size < 2
-        rho = 0.0 if constant else float(spearmanr(filled, labels).statistic)
-        return Evaluation(score=rho, n_correct=None, n_invalid=int((~valid).sum()), class_counts={}, **shared)
+        rho, n_invalid = _rank_correlation(answers, labels)
+        return Evaluation(
+            score=rho,
+            loss=mean_loss,
+            n_eval=len(labels),
+            n_correct=None,
+            n_invalid=n_invalid,
+            class_counts={},
+            predictions=answers,
+        )
     correct = answers == labels
     counts = {
         name: (int((labels == index).sum()), int((answers == index).sum()), int((correct & (labels == index)).sum()))
         for index, name in enumerate(facts.label_names)
     }
-    n_correct = int(correct.sum())
     return Evaluation(
-        score=n_correct / len(labels),
-        n_correct=n_correct,
+        score=int(correct.sum()) / len(labels),
+        loss=mean_loss,
+        n_eval=len(labels),
+        n_correct=int(correct.sum()),
         n_invalid=int((answers == INVALID).sum()),
         class_counts=counts,
-        **shared,
+        predictions=answers,
     )
+
+
+def _rank_correlation(answers: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+    """Spearman's rho with invalid answers below all others, and their number."""
+    valid = np.isfinite(answers)
+    filled = np.where(valid, answers, np.min(answers[valid], initial=0.0) - 1.0)
+    constant = np.unique(filled).size < 2 or np.unique(labels).size < 2
+    rho = 0.0 if constant else float(spearmanr(filled, labels).statistic)
+    return rho, int((~valid).sum())
