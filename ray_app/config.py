@@ -1,0 +1,265 @@
+"""From Hydra's composition to one typed ``AppConfig``; every fault is found before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ray_app.hub.tasks import SuiteConfig, TaskConfig
+from ray_app.sweeps.settings import (
+    ArchConfig,
+    CandidatesConfig,
+    ClusterConfig,
+    DebugConfig,
+    ExperimentConfig,
+    TrackingConfig,
+)
+from ray_app.training.settings import ExecutionConfig, FinetuneConfig
+from tracking.errors import ConfigError
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+GROUPS = ("arch", "candidates", "suite", "experiment", "method", "cluster", "tracking", "debug")
+"""Groups with one choice each; the group ``task`` is chosen by the suite, several at once."""
+
+
+@dataclass(kw_only=True)
+class AppConfig:
+    """Everything a command is told."""
+
+    arch: ArchConfig = MISSING
+    """Architecture (group)."""
+    candidates: CandidatesConfig = MISSING
+    """Base models (group)."""
+    suite: SuiteConfig = MISSING
+    """Target tasks (group)."""
+    experiment: ExperimentConfig = MISSING
+    """Named set of overrides (group)."""
+    method: FinetuneConfig = MISSING
+    """Training (group)."""
+    cluster: ClusterConfig = MISSING
+    """Where cells run (group)."""
+    tracking: TrackingConfig = MISSING
+    """Where results go (group)."""
+    debug: DebugConfig = MISSING
+    """Switches (group)."""
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    """How a machine carries out a cell."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Seeds of the target cells."""
+    mirror: Path | None = None
+    """Folder that replaces the hub."""
+    offline: bool = False
+    """Never ask the hub; use mirror and cache only."""
+    out: Path = Path("outputs")
+    """Folder for everything that is written."""
+    cache: Path = Path("~/.cache/startline")
+    """Folder for tokenised data and downloads, shared by all sweeps."""
+    dry: bool = False
+    """Print the plan and stop."""
+
+    def faults(self) -> list[str]:
+        """Everything wrong with the top level."""
+        found = [] if self.seeds else ["seeds: empty; name at least one seed"]
+        if len(set(self.seeds)) < len(self.seeds):
+            found.append(f"seeds: {self.seeds} repeats a seed")
+        if self.mirror is not None and not self.mirror.expanduser().is_dir():
+            found.append(f"mirror: {self.mirror} is not a folder; a mirror holds tasks/<task>/*.parquet and models/<org>/<name>/")
+        return found
+
+    @property
+    def storage(self) -> Path:
+        """Folder for records, checkpoints and intermediate models."""
+        return (self.cluster.storage or self.out / "storage").expanduser().absolute()
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking URI."""
+        return self.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.out.absolute()}/mlflow.db"
+
+    @property
+    def artifact_root(self) -> str | None:
+        """Artifact root for new experiments; None leaves it to the server."""
+        if self.tracking.artifacts:
+            return self.tracking.artifacts
+        return str(self.out.absolute() / "mlartifacts") if self.tracking_uri.startswith("sqlite:") else None
+
+
+def _register() -> None:
+    ConfigStore.instance().store(name="app_schema", node=AppConfig)
+
+
+def known_names(group: str, conf: Path = CONF) -> list[str]:
+    """Names that a group offers, sorted."""
+    folder = conf / group
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'; nearest: a, b' for a misspelt name, or the start of the list where nothing is near."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"; nearest: {', '.join(close)}"
+    return f"; known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
+
+
+def load_config(overrides: Sequence[str], conf: Path = CONF) -> AppConfig:
+    """Compose the configuration and check all of it.
+
+    Args:
+        overrides: Hydra overrides, ``group=name`` or ``path.to.value=x``.
+        conf: folder of the YAML files.
+
+    Raises:
+        ConfigError: with every fault found, each with its dotted path.
+    """
+    faults: list[str] = []
+    choices, values = _split(overrides, faults, conf)
+    composed = _compose(choices, faults, conf)
+    if composed is None:
+        raise ConfigError(faults)
+    for key, value in values:
+        _apply(composed, key, value, faults)
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError([*faults, _sentence(error)]) from error
+    assert isinstance(config, AppConfig)
+    faults += _walk(config)
+    faults += _unknown_tasks(config, conf)
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    return config
+
+
+def _split(overrides: Sequence[str], faults: list[str], conf: Path) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Overrides that choose a group apart from those that set a value."""
+    choices: list[str] = []
+    values: list[tuple[str, Any]] = []
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except OverrideParseException:
+            faults.append(f"{text}: not an override; write name=value, for instance seeds=[0,1] or arch=t5-small")
+            continue
+        if override.is_delete() or override.is_sweep_override():
+            faults.append(f"{text}: deletions and Hydra sweeps have no meaning here; a sweep is candidates x suite x seeds")
+        elif override.key_or_group in GROUPS:
+            name = str(override.value())
+            known = known_names(override.key_or_group, conf)
+            if name in known:
+                choices.append(f"{override.key_or_group}={name}")
+            else:
+                faults.append(f"{override.key_or_group}: there is no {name!r}{nearest(name, known)}")
+        else:
+            values.append((override.key_or_group, override.value()))
+    return choices, values
+
+
+def _compose(choices: list[str], faults: list[str], conf: Path) -> DictConfig | None:
+    _register()
+    try:
+        with initialize_config_dir(config_dir=str(conf), version_base="1.3"):
+            return compose(config_name="config", overrides=choices)
+    except (HydraException, OmegaConfBaseException) as error:
+        faults.append(_sentence(error))
+        return None
+
+
+def _apply(composed: DictConfig, key: str, value: Any, faults: list[str]) -> None:
+    """Set one value, checking name and type against the schema."""
+    node: Any = composed
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if isinstance(node, DictConfig) and OmegaConf.is_struct(composed) and part not in node and _typed(node):
+            where = ".".join(parts[:depth])
+            faults.append(f"{key}: {where or 'the configuration'} has no {part!r}{nearest(part, map(str, node))}")
+            return
+        node = node.get(part) if isinstance(node, DictConfig) else None
+    try:
+        OmegaConf.update(composed, key, value, merge=True, force_add=True)
+    except (OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
+        faults.append(f"{key}: {_sentence(error)}")
+
+
+def _typed(node: DictConfig) -> bool:
+    return dataclasses.is_dataclass(OmegaConf.get_type(node))
+
+
+def _sentence(error: BaseException) -> str:
+    """What a library says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key", "object_type", "reference_type", "at path"))]
+    path = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    text = " ".join(kept[:2])
+    return f"{path}: {text}" if path and path not in text else text
+
+
+def _walk(value: Any, path: str = "") -> list[str]:
+    """Faults of a tree of dataclasses, each with its dotted path."""
+    found: list[str] = []
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        check = getattr(value, "faults", None)
+        if check is not None:
+            found += [f"{path}.{text}".lstrip(".") for text in check()]
+        for part in dataclasses.fields(value):
+            found += _walk(getattr(value, part.name), f"{path}.{part.name}".lstrip("."))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found += _walk(item, f"{path}.{index}")
+    return found
+
+
+def _unknown_tasks(config: AppConfig, conf: Path) -> list[str]:
+    known = known_names("task", conf)
+    wanted = [("suite.tasks", name) for name in config.suite.tasks]
+    for index, source in enumerate(config.candidates.sources):
+        wanted += [(f"candidates.sources.{index}.tasks", name) for name in source.tasks]
+    return [f"{path}: there is no task {name!r}{nearest(name, known)}" for path, name in wanted if name not in known]
+
+
+def load_task(name: str, conf: Path = CONF) -> TaskConfig:
+    """Read conf/task/<name>.yaml.
+
+    Raises:
+        ConfigError: no such task, or its YAML is wrong.
+    """
+    path = conf / "task" / f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(f"task: there is no {name!r}{nearest(name, known_names('task', conf))}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.load(path))
+        task = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"task.{name}: {_sentence(error)}") from error
+    assert isinstance(task, TaskConfig)
+    faults = _walk(task, f"task.{name}")
+    if faults:
+        raise ConfigError(faults)
+    return task
+
+
+def as_plain(config: Any) -> Any:
+    """A dataclass tree as JSON-ready values (enums by value, paths as text)."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {part.name: as_plain(getattr(config, part.name)) for part in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {str(key): as_plain(item) for key, item in config.items()}
+    if isinstance(config, list | tuple):
+        return [as_plain(item) for item in config]
+    if isinstance(config, Path):
+        return str(config)
+    return getattr(config, "value", config)
