@@ -6,14 +6,19 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from ray_app.hub.digests import folder_revision
 from ray_app.hub.mirror import find_model_folder
 from ray_app.hub.model_folder import inspect_folder
 from tracking.errors import CheckpointError, ConfigError, StartlineError
+
+if TYPE_CHECKING:  # at run time imported where used: only the hub path pays for an HTTP client
+    from ray_app.hub.client import HubClient
+    from ray_app.hub.patience import Patience
 
 _PACKAGE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<folder>[A-Za-z0-9_.][A-Za-z0-9_./-]*)")
 _MOST_THREADS = 8
@@ -60,18 +65,22 @@ def find_checkpoint(
     expected_model_types: Sequence[str],
     offline: bool = False,
     min_free_bytes: int = 0,
+    patience: Patience | None = None,
 ) -> Checkpoint:
     """Find a base model and check it; fetch it where nothing local has it.
 
-    Looked for in this order: ``ref.path``, ``ref.package``, the mirror, the caches of the hub, the hub.
+    Looked for in this order: ``ref.path``, ``ref.package``, the mirror, the caches of the hub (``<cache_dir>/hub``, then the
+    user's own), the hub.
 
     Args:
         ref: the base model as the configuration names it.
         mirror: folder laid out as `ray_app.hub.mirror` says, or None.
-        cache_dir: folder for downloads (``hub/``, laid out as the hub's own cache) and digests.
+        cache_dir: folder for downloads (``hub/``, laid out as the hub's own cache) and digests; on a cluster, one that
+            every node sees.
         expected_model_types: architectures this study compares; empty: any that is taken.
-        offline: never ask the hub.
+        offline: never ask the hub (HF_HUB_OFFLINE does the same).
         min_free_bytes: space that must be left on the disk of ``cache_dir`` after a download.
+        patience: when to ask a busy hub again; None: as `ray_app.hub.patience.Patience` says.
 
     Returns:
         The checkpoint, on disk and checked.
@@ -82,11 +91,18 @@ def find_checkpoint(
         ConfigError: an id, path or package that is none.
         StorageError: the disk is too full, or the cache folder cannot be written.
     """
-    local = _local_folder(ref, mirror)
-    if local is None:
-        raise CheckpointError(f"{ref.id} is not in the mirror.")
-    revision = folder_revision(local, cache_dir=cache_dir)
-    return _checked(ref, local, revision, expected_model_types)
+    found, errors = find_checkpoints(
+        [ref],
+        mirror=mirror,
+        cache_dir=cache_dir,
+        expected_model_types=expected_model_types,
+        offline=offline,
+        min_free_bytes=min_free_bytes,
+        patience=patience,
+    )
+    if errors:
+        raise errors[0]
+    return found[0]
 
 
 def find_checkpoints(
@@ -97,63 +113,89 @@ def find_checkpoints(
     expected_model_types: Sequence[str],
     offline: bool = False,
     min_free_bytes: int = 0,
+    patience: Patience | None = None,
 ) -> tuple[list[Checkpoint], list[StartlineError]]:
     """Find many base models, eight at a time, and collect what is wrong with any: a plan can name all of it at once.
+
+    A hub that one of them found away is not asked for the others.
 
     Args: as `find_checkpoint`.
 
     Returns:
         The checkpoints found, in the order of ``refs``, and the errors of the others, in the same order.
     """
-    find = partial(
-        _checkpoint_or_error,
+    if not refs:
+        return [], []
+    search = _Search(
         mirror=mirror,
         cache_dir=cache_dir,
         expected_model_types=expected_model_types,
         offline=offline,
         min_free_bytes=min_free_bytes,
+        patience=patience,
     )
-    if not refs:
-        return [], []
-    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, len(refs))) as pool:
-        outcomes = list(pool.map(find, refs))
+    if len(refs) == 1:
+        outcomes = [search.outcome(refs[0])]
+    else:
+        with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, len(refs))) as pool:
+            outcomes = list(pool.map(search.outcome, refs))
     found = [outcome for outcome in outcomes if isinstance(outcome, Checkpoint)]
     errors = [outcome for outcome in outcomes if isinstance(outcome, StartlineError)]
     return found, errors
 
 
-def _checkpoint_or_error(
-    ref: ModelRef,
-    *,
-    mirror: Path | None,
-    cache_dir: Path,
-    expected_model_types: Sequence[str],
-    offline: bool,
-    min_free_bytes: int,
-) -> Checkpoint | StartlineError:
-    try:
-        return find_checkpoint(
-            ref,
-            mirror=mirror,
-            cache_dir=cache_dir,
-            expected_model_types=expected_model_types,
-            offline=offline,
-            min_free_bytes=min_free_bytes,
+@dataclass(kw_only=True)
+class _Search:
+    """Where to look, the same for all base models of one call."""
+
+    mirror: Path | None
+    cache_dir: Path
+    expected_model_types: Sequence[str]
+    offline: bool
+    min_free_bytes: int
+    patience: Patience | None
+    _hub: HubClient | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def outcome(self, ref: ModelRef) -> Checkpoint | StartlineError:
+        """The base model, or why there is none."""
+        try:
+            return self._find(ref)
+        except StartlineError as error:
+            return error
+
+    def _find(self, ref: ModelRef) -> Checkpoint:
+        folder = _local_folder(ref, self.mirror)
+        if folder is not None:
+            revision = folder_revision(folder, cache_dir=self.cache_dir)
+        else:
+            folder, revision = self._from_hub(ref)
+        facts = inspect_folder(folder, model_id=ref.id, expected_model_types=self.expected_model_types)
+        return Checkpoint(
+            model_id=ref.id,
+            revision=revision,
+            path=folder,
+            model_type=facts.model_type,
+            size_bytes=facts.size_bytes,
+            n_parameters=facts.n_parameters,
         )
-    except StartlineError as error:
-        return error
 
+    def _from_hub(self, ref: ModelRef) -> tuple[Path, str]:
+        from ray_app.hub.client import HubClient, is_offline
+        from ray_app.hub.models_hub import fetch_model
+        from ray_app.hub.patience import Patience
 
-def _checked(ref: ModelRef, folder: Path, revision: str, expected_model_types: Sequence[str]) -> Checkpoint:
-    facts = inspect_folder(folder, model_id=ref.id, expected_model_types=expected_model_types)
-    return Checkpoint(
-        model_id=ref.id,
-        revision=revision,
-        path=folder,
-        model_type=facts.model_type,
-        size_bytes=facts.size_bytes,
-        n_parameters=facts.n_parameters,
-    )
+        with self._lock:
+            if self._hub is None:
+                self._hub = HubClient(cache=self.cache_dir / "hub", patience=self.patience or Patience())
+        return fetch_model(
+            self._hub,
+            ref.id,
+            revision=ref.revision,
+            expected_model_types=self.expected_model_types,
+            offline=self.offline or is_offline(),
+            min_free_bytes=self.min_free_bytes,
+        )
 
 
 def _local_folder(ref: ModelRef, mirror: Path | None) -> Path | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from ray_app.hub.model_files import MODEL_TYPES, VISION_TYPES, VOCABULARY_FILES
 from ray_app.hub.safetensors_header import Weights, read_weights
@@ -19,6 +20,7 @@ _EMBEDDING_NAMES = (
     "word_embedding.weight",
 )
 """How the token embedding's name ends: BERT and its kin, ModernBERT, T5 and BART, T5 without 'shared', XLNet."""
+_loading = Lock()  # transformers imports an architecture's modules on first use, which two threads must not do at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,10 +223,11 @@ def load_tokenizer(folder: Path, *, model_id: str):  # type: ignore[no-untyped-d
     Raises:
         CheckpointError: its files cannot be read as a tokenizer.
     """
-    from transformers import AutoTokenizer
-
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        with _loading:
+            from transformers import AutoTokenizer
+
+            return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the tokenizers library raises the bare class, so nothing narrower catches a bad file
         raise CheckpointError(
             f"{model_id}: its tokenizer cannot be loaded ({type(error).__name__}: {_first_line(error)}), expected tokenizer "

@@ -30,8 +30,10 @@ _BITS = {
     "F4": 4,
 }
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+"""Weights in one file."""
+INDEX_NAME = "model.safetensors.index.json"
+"""Which shard holds which tensor, where weights stand in several files."""
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 
 
@@ -140,14 +142,14 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     try:
         file_size = path.stat().st_size
         with path.open("rb") as file:
-            length = header_size(file.read(LENGTH_BYTES), name=path.name, file_size=file_size)
+            length = header_size(file.read(LENGTH_BYTES), name=str(path), file_size=file_size)
             raw = file.read(length)
     except OSError as error:
         raise CheckpointError(
-            f"{path.name} in {path.parent} cannot be read ({error.strerror}); get the checkpoint again.",
+            f"{path} cannot be read ({error.strerror}), expected a safetensors file; get the checkpoint again.",
             file=str(path),
         ) from error
-    return parse_header(raw, name=path.name, file_size=file_size)
+    return parse_header(raw, name=str(path), file_size=file_size)
 
 
 def read_weights(folder: Path) -> Weights:
@@ -157,14 +159,14 @@ def read_weights(folder: Path) -> Weights:
         CheckpointError: neither is there (only pickled weights, or none at all), a shard is missing, a file is damaged,
             or the index names a tensor its shard does not hold.
     """
-    if (folder / _SINGLE).is_file():
-        weights = Weights(tensors=read_header(folder / _SINGLE), files=(folder / _SINGLE,))
-    elif (folder / _INDEX).is_file():
+    if (folder / SINGLE_NAME).is_file():
+        weights = Weights(tensors=read_header(folder / SINGLE_NAME), files=(folder / SINGLE_NAME,))
+    elif (folder / INDEX_NAME).is_file():
         weights = _read_shards(folder)
     else:
         raise no_safetensors(sorted(entry.name for entry in folder.iterdir()), where=str(folder))
     if not weights.tensors:
-        raise _damaged(weights.files[0].name if weights.files else _INDEX, "it holds no tensor")
+        raise _damaged(str(weights.files[0]), "it holds no tensor")
     return weights
 
 
@@ -173,12 +175,13 @@ def no_safetensors(file_names: list[str], *, where: str) -> CheckpointError:
     pickled = [name for name in file_names if _is_pickled_weights(name)]
     if pickled:
         return CheckpointError(
-            f"{where} has only pickled weights ({', '.join(pickled)}), which can run code when loaded; expected {_SINGLE}: "
-            "ask its owner to convert it to safetensors, or leave it out.",
+            f"{where} has only pickled weights ({', '.join(pickled)}), which can run code when loaded; expected {SINGLE_NAME}: "
+            "ask its owner to convert it, name a revision that has it (conversions often wait as refs/pr/<number>), or leave "
+            "it out.",
             pickled=pickled,
         )
     return CheckpointError(
-        f"{where} has no weights: expected {_SINGLE} or {_INDEX}, found "
+        f"{where} has no weights: expected {SINGLE_NAME} or {INDEX_NAME}, found "
         f"{', '.join(file_names[:8]) or 'an empty folder'}; name a full checkpoint.",
         found=file_names,
     )
@@ -190,13 +193,13 @@ def shard_names(index: bytes, *, where: str) -> dict[str, str]:
     Raises:
         CheckpointError: not JSON, no ``weight_map``, or a shard name that is not a plain safetensors file name.
     """
-    weight_map = _json_object(index, _INDEX).get("weight_map")
+    weight_map = _json_object(index, f"{INDEX_NAME} of {where}").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise _damaged(_INDEX, "it has no 'weight_map' from tensors to files")
+        raise _damaged(f"{INDEX_NAME} of {where}", "it has no 'weight_map' from tensors to files")
     for shard in weight_map.values():
         if not isinstance(shard, str) or not _SHARD_NAME.fullmatch(shard):
             raise CheckpointError(
-                f"{_INDEX} of {where} names the file {shard!r}; expected a safetensors file of the same folder: "
+                f"{INDEX_NAME} of {where} names the file {shard!r}; expected a safetensors file of the same folder: "
                 "do not use this checkpoint.",
                 shard=shard,
             )
@@ -204,16 +207,20 @@ def shard_names(index: bytes, *, where: str) -> dict[str, str]:
 
 
 def _read_shards(folder: Path) -> Weights:
-    weight_map = shard_names((folder / _INDEX).read_bytes(), where=str(folder))
+    weight_map = shard_names((folder / INDEX_NAME).read_bytes(), where=str(folder))
     shards = sorted(set(weight_map.values()))
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
-        raise _damaged(_INDEX, f"it names {len(shards)} files and these are missing: {', '.join(missing)}")
+        raise _damaged(
+            str(folder / INDEX_NAME), f"it names {len(shards)} files and these are missing: {', '.join(missing)}"
+        )
     headers = {shard: read_header(folder / shard) for shard in shards}
     tensors = {}
     for name, shard in weight_map.items():
         if name not in headers[shard]:
-            raise _damaged(_INDEX, f"it says that {shard} holds the tensor '{name}', which it does not")
+            raise _damaged(
+                str(folder / INDEX_NAME), f"it says that {shard} holds the tensor '{name}', which it does not"
+            )
         tensors[name] = headers[shard][name]
     return Weights(tensors=tensors, files=tuple(folder / shard for shard in shards))
 

@@ -1,0 +1,278 @@
+"""The hub, read only: which commit a revision is, which files it has, and one file at a time into the cache.
+
+The hub's own client (huggingface_hub) does the talking and keeps the cache in its own layout. Added here are patience
+(`ray_app.hub.patience`), errors a user can act on (`ray_app.hub.refusals`), and a check of what was downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import huggingface_hub
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import silent_tqdm
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
+from ray_app.hub.mirror import check_hub_id, check_revision, is_commit
+from ray_app.hub.patience import HubBusyError, Patience, patiently
+from ray_app.hub.refusals import CAUGHT, RepoKind, explain, of_disk, scrub, unreachable
+from tracking.errors import ConfigError, StorageError
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_ENDPOINT = "https://huggingface.co"
+_TRUE = {"1", "on", "yes", "true"}
+_INFO_TIMEOUT_S = 30.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a repository holds at one commit."""
+
+    commit: str
+    """40-hex commit."""
+    files: dict[str, int]
+    """Path inside the repository -> bytes."""
+
+
+def hub_endpoint() -> str:
+    """Address of the hub: HF_ENDPOINT as it stands now, else the public one.
+
+    Raises:
+        ConfigError: HF_ENDPOINT is not the address of a web server.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or _DEFAULT_ENDPOINT
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError("HF_ENDPOINT is not an address of the form https://host; correct or unset it")
+    return endpoint
+
+
+def is_offline() -> bool:
+    """True when the environment forbids asking the hub (HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE)."""
+    return any(os.environ.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def user_cache() -> Path:
+    """The hub cache of the user: HF_HUB_CACHE, else HF_HOME/hub, else the default place, as the environment stands now."""
+    named = os.environ.get("HF_HUB_CACHE")
+    if named:
+        return Path(named).expanduser()
+    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{cache_home}/huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def cached_file(roots: list[Path], *, kind: RepoKind, repo_id: str, revision: str, name: str) -> Path | None:
+    """A file of a repository in the first cache that has it at a commit, or at what a branch pointed to when cached."""
+    for root in roots:
+        found = huggingface_hub.try_to_load_from_cache(
+            repo_id, name, cache_dir=root, revision=revision, repo_type=kind.value
+        )
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def cached_commit(roots: list[Path], *, kind: RepoKind, repo_id: str, revision: str) -> str | None:
+    """The commit that a branch or tag pointed to when it was last asked for, from the caches; None where none knows."""
+    for root in roots:
+        reference = root / repo_folder_name(repo_id=repo_id, repo_type=kind.value) / "refs" / check_revision(revision)
+        if reference.is_file():
+            return reference.read_text().strip()
+    return None
+
+
+@dataclass(kw_only=True)
+class HubClient:
+    """Reads repositories of one hub into one cache. Safe to share between threads."""
+
+    cache: Path
+    """Folder in the layout of the hub's cache."""
+    endpoint: str = field(default_factory=hub_endpoint)
+    """Address of the hub."""
+    patience: Patience = field(default_factory=Patience)
+    """When to ask again, and when to give up."""
+    _down: HubBusyError | None = field(default=None, init=False, repr=False)
+
+    def listing(self, kind: RepoKind, repo_id: str, revision: str | None = None) -> Listing:
+        """The commit a revision is, and its files; the commit is noted in the cache for times without a hub.
+
+        Args:
+            kind: model or data set.
+            repo_id: its id on the hub.
+            revision: commit, branch or tag; None: the main branch.
+
+        Raises:
+            CheckpointError, TaskDataError: the hub refuses, or has no such repository or revision.
+            UnreachableError: the hub is away or stays busy.
+            ConfigError: not an id, or not a revision.
+
+        Cost: one request for a model, two or more for a data set (a thousand files a page).
+        """
+        if revision is not None:
+            check_revision(revision)
+        with self._asking(kind, check_hub_id(repo_id), wanted=f"revision {revision or 'main'}"):
+            api = huggingface_hub.HfApi(endpoint=self.endpoint)
+            if kind is RepoKind.MODEL:
+                model = api.model_info(repo_id, revision=revision, timeout=_INFO_TIMEOUT_S, files_metadata=True)
+                commit = str(model.sha)
+                files = {file.rfilename: file.size or 0 for file in model.siblings or []}
+            else:
+                commit = str(api.dataset_info(repo_id, revision=revision, timeout=_INFO_TIMEOUT_S).sha)
+                tree = api.list_repo_tree(repo_id, repo_type=kind.value, revision=commit, recursive=True)
+                files = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+            if not is_commit(commit):
+                raise ValueError(f"the hub names no commit, but {commit!r}")
+        if commit != revision:
+            self._note_commit(kind, repo_id, revision or "main", commit)
+        return Listing(commit=commit, files=files)
+
+    def fetch(self, kind: RepoKind, repo_id: str, *, commit: str, name: str) -> Path:
+        """One file at one commit, from the cache where it is there; checked against its SHA-256 where the hub states it.
+
+        Raises:
+            CheckpointError, TaskDataError: the hub refuses, or has no such file.
+            UnreachableError: the hub is away, stays busy, or goes on cutting the file short.
+            StorageError: the disk is full, or the cache cannot be written.
+
+        Cost: no request where the file is cached, else two.
+        """
+        cached = cached_file([self.cache], kind=kind, repo_id=repo_id, revision=commit, name=name)
+        if cached is not None:
+            return cached
+        with self._asking(kind, repo_id, wanted=f"{name} at {commit[:12]}"):
+            retrying = Retrying(
+                retry=retry_if_exception(_is_broken_body),
+                stop=stop_after_attempt(3),
+                wait=lambda state: 0.0,
+                reraise=True,
+            )
+            return retrying(self._download, kind, repo_id, commit, name)
+
+    def fetch_all(
+        self, kind: RepoKind, repo_id: str, *, listing: Listing, names: list[str], min_free_bytes: int
+    ) -> None:
+        """Several files at one commit, in the given order, once it is sure that there is room for them.
+
+        Args:
+            kind: model or data set.
+            repo_id: its id.
+            listing: what the repository holds at the commit.
+            names: files to fetch, all of them in the listing.
+            min_free_bytes: space that must be left on the disk.
+
+        Raises:
+            StorageError: less would be left, or as `fetch`.
+            CheckpointError, TaskDataError, UnreachableError: as `fetch`.
+        """
+        self._check_room(
+            sum(
+                listing.files[name]
+                for name in names
+                if cached_file([self.cache], kind=kind, repo_id=repo_id, revision=listing.commit, name=name) is None
+            ),
+            min_free_bytes=min_free_bytes,
+        )
+        for name in names:
+            self.fetch(kind, repo_id, commit=listing.commit, name=name)
+
+    def _download(self, kind: RepoKind, repo_id: str, commit: str, name: str) -> Path:
+        path = Path(
+            huggingface_hub.hf_hub_download(
+                repo_id,
+                name,
+                repo_type=kind.value,
+                revision=commit,
+                cache_dir=self.cache,
+                endpoint=self.endpoint,
+                tqdm_class=silent_tqdm,
+            )
+        )
+        _check_content(path)
+        return path
+
+    @contextmanager
+    def _asking(self, kind: RepoKind, repo_id: str, *, wanted: str) -> Iterator[None]:
+        """Patience for the requests inside, and our own errors for theirs. A hub found away is not asked again."""
+        if self._down is not None:
+            raise unreachable(self._down.reason, kind=kind, repo_id=repo_id, wanted=wanted, endpoint=self.endpoint)
+        try:
+            with patiently(self.patience):
+                yield
+        except CAUGHT as error:
+            if isinstance(error, HubBusyError) and error.status is None:
+                self._down = error
+            scrub(error)
+            raise explain(
+                error, kind=kind, repo_id=repo_id, wanted=wanted, endpoint=self.endpoint, cache=self.cache
+            ) from error
+
+    def _check_room(self, needed: int, *, min_free_bytes: int) -> None:
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.cache).free
+        except OSError as error:
+            raise of_disk(error, folder=self.cache) from error
+        if free - needed < min_free_bytes:
+            raise StorageError(
+                f"{self.cache} has {_mb(free)} free, expected {_mb(needed)} for downloads and {_mb(min_free_bytes)} to be "
+                "left: free space there or name another cache folder.",
+                free_bytes=free,
+                needed_bytes=needed,
+            )
+
+    def _note_commit(self, kind: RepoKind, repo_id: str, revision: str, commit: str) -> None:
+        """Write refs/<revision> as the hub's cache has it; a cache that cannot be written only loses the note."""
+        reference = self.cache / repo_folder_name(repo_id=repo_id, repo_type=kind.value) / "refs" / revision
+        try:
+            if reference.is_file() and reference.read_text() == commit:
+                return
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=reference.parent)
+            with os.fdopen(handle, "w") as file:
+                file.write(commit)
+            Path(temporary).replace(reference)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s): offline, %s has to name its commit", reference, error, repo_id)
+
+
+def _check_content(path: Path) -> None:
+    """Compare a file with the SHA-256 that the cache names its blob by (large files); remove it where they differ."""
+    blob = path.resolve()
+    if not _SHA256.fullmatch(blob.name):
+        return
+    with blob.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != blob.name:
+        path.unlink()
+        blob.unlink()
+        raise _WrongContentError(f"{path.name} came with SHA-256 {digest[:12]}, expected {blob.name[:12]}")
+
+
+class _WrongContentError(httpx2.HTTPError):
+    """A file arrived whole but not as the hub states it."""
+
+
+def _is_broken_body(error: BaseException) -> bool:
+    """True when a file broke off or arrived damaged, and may arrive whole the next time."""
+    if isinstance(error, (httpx2.NetworkError, _WrongContentError)):
+        return True
+    return type(error) is OSError and error.errno is None  # huggingface_hub: another size than announced
+
+
+def _mb(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.0f} MB"
