@@ -27,8 +27,8 @@ _HEADER = ("task", "hub id", "config", "metric", "classes", "licence", "notes")
 def render_task_table(configs: Iterable[TaskConfig]) -> str:
     """Markdown table of tasks, one row each in the order given, ending in a line break.
 
-    A task without a hub id shows 'mirror only', a regression task shows '-' for its classes, and a pinned revision stands
-    behind the id as its first 8 hex digits.
+    A task without a hub id shows '-' for it, a regression task for its classes; a pinned revision stands behind the id as
+    its first 8 hex digits.
     """
     rows = [_HEADER, tuple("---" for _ in _HEADER), *(_row(config) for config in configs)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _row(config: TaskConfig) -> tuple[str, ...]:
-    source = "mirror only" if config.hub_id is None else f"`{config.hub_id}`"
+    source = "-" if config.hub_id is None else f"`{config.hub_id}`"
     if config.revision is not None:
         source += f" @ {config.revision[:8]}"
     classes = "-" if config.is_regression else str(len(config.label_names))

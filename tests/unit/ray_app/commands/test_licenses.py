@@ -25,7 +25,7 @@ def test_one_row_a_task():
         "| task | hub id | config | metric | classes | licence | notes |\n"
         "| --- | --- | --- | --- | --- | --- | --- |\n"
         "| pair | `org/pair` @ abababab | en | accuracy | 2 | CC0 | - |\n"
-        "| score | mirror only | - | spearman | - | not stated | one \\| two three |\n"
+        "| score | - | - | spearman | - | not stated | one \\| two three |\n"
     )
 
 
@@ -47,7 +47,7 @@ def test_the_command_prints_or_writes(tmp_path, capsys):
     (tmp_path / "tasks" / "mine.yaml").write_text("name: mine\ntext_columns: [a]\nlabel_names: [x, y]\nlicense: CC0\n")
     assert main(["--tasks", str(tmp_path / "tasks")]) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines()[2] == "| mine | mirror only | - | accuracy | 2 | CC0 | - |"
+    assert printed.splitlines()[2] == "| mine | - | - | accuracy | 2 | CC0 | - |"
     page = tmp_path / "page.md"
     page.write_text(f"{BEGIN}\n{END}\n")
     assert main(["--tasks", str(tmp_path / "tasks"), "--page", str(page)]) == 0
