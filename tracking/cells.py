@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 KEY_HEX = 16
 """Hex digits of a key: 64 bits, a collision among a million cells has a chance of 3e-8."""
@@ -43,12 +44,12 @@ class CellIdentity:
     recipe: str
     """Version of the training code's recipe; raised when the same settings would give another number."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identity as 16 hex digits."""
         return digest(asdict(self))
 
-    @property
+    @cached_property
     def settings(self) -> str:
         """16 hex of what two cells must share to be compared: all but base model, task and seed."""
         rule = {name: self.data.get(name) for name in ("split_rule", "caps")}

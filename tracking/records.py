@@ -102,7 +102,8 @@ def read_record(path: Path) -> CellRecord:
         return CellRecord(**raw)
     except (ValueError, KeyError, TypeError) as error:
         raise TableError(
-            f"{path} is not a readable record ({error}); remove it and run the sweep again to redo its cell", path=str(path)
+            f"{path} is not a readable record ({error}); remove it and run the sweep again to redo its cell",
+            path=str(path),
         ) from error
 
 

@@ -110,7 +110,8 @@ class TrackingStore:
             self.experiment_id = self.client.create_experiment(name, artifact_location=location)
         elif experiment.lifecycle_stage != "active":
             raise StoreError(
-                f"experiment {name} was deleted in MLflow; restore it in the UI, or use another tracking.uri", experiment=name
+                f"experiment {name} was deleted in MLflow; restore it in the UI, or use another tracking.uri",
+                experiment=name,
             )
         else:
             self.experiment_id = experiment.experiment_id
@@ -182,13 +183,15 @@ class TrackingStore:
             run_id = str(run.info.run_id)
             for start in range(0, max(len(metrics), len(entities), 1), _BATCH):
                 self.client.log_batch(
-                    run_id, metrics=metrics[start : start + _BATCH], params=entities[start : start + 100] if not start else []
+                    run_id,
+                    metrics=metrics[start : start + _BATCH],
+                    params=entities[start : start + 100] if not start else [],
                 )
             for file in files:
                 if file.exists():
                     self.client.log_artifact(run_id, str(file))
-            self.client.set_terminated(run_id, status="FAILED" if failed else "FINISHED", end_time=end)
             self.client.set_tag(run_id, Tag.COMPLETE, "true")
+            self.client.set_terminated(run_id, status="FAILED" if failed else "FINISHED", end_time=end)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise StoreError(
                 f"the tracking store {redact(self.uri)} did not take a run ({_first_line(error)}); "
@@ -203,17 +206,17 @@ class TrackingStore:
         return any(run.data.tags.get(Tag.COMPLETE) == "true" for run in found)
 
     def discard_half_written(self) -> int:
-        """Delete runs that an interrupted writer left without their complete tag; returns how many.
+        """Settle runs an interrupted writer left RUNNING: whole ones are ended, others deleted; returns how many.
 
         Only the holder of ``exclusive_writer`` may call this.
         """
-        found = [
-            run
-            for run in self._search("attributes.start_time > 0", newest=2000)
-            if Tag.KIND in run.data.tags and run.data.tags.get(Tag.COMPLETE) != "true"
-        ]
+        found = self._search("attributes.status = 'RUNNING'")
         for run in found:
-            self.client.delete_run(run.info.run_id)
+            if run.data.tags.get(Tag.COMPLETE) == "true":
+                failed = run.data.tags.get(Tag.STATE) == State.FAILED
+                self.client.set_terminated(run.info.run_id, status="FAILED" if failed else "FINISHED")
+            elif Tag.KIND in run.data.tags:
+                self.client.delete_run(run.info.run_id)
         return len(found)
 
     def delete_runs(self, filter_string: str) -> int:
@@ -223,21 +226,21 @@ class TrackingStore:
             self.client.delete_run(run.info.run_id)
         return len(found)
 
-    def _search(self, filter_string: str, *, newest: int | None = None) -> list[Any]:
-        """All runs a filter finds, newest first; at most ``newest``."""
+    def _search(self, filter_string: str) -> list[Any]:
+        """All runs a filter finds, newest first."""
         runs: list[Any] = []
         token: str | None = None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id],
                 filter_string=filter_string,
-                max_results=min(newest or 1000, 1000),
+                max_results=1000,
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
             runs.extend(page)
             token = page.token
-            if not token or (newest is not None and len(runs) >= newest):
+            if not token:
                 return runs
 
 

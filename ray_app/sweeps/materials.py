@@ -1,0 +1,198 @@
+"""What the cells of a sweep are made of: checkpoints found and checked, task data identified and tokenised once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray_app.hub.checkpoints import Checkpoint, ModelRef, find_checkpoints
+from ray_app.hub.model_files import TOKENIZER_FILES
+from ray_app.hub.splits import RULES_VERSION
+from ray_app.hub.task_data import (
+    TaskData,
+    mirror_revision,
+    read_mirror_task,
+    read_task,
+    require_hub_id,
+    task_fingerprint,
+)
+from ray_app.hub.tasks import SplitCaps, SplitRule, TaskConfig
+from ray_app.training.tokens import FORMAT_VERSION, Family, TaskFacts
+from tracking.cells import digest
+from tracking.errors import InputError, StartlineError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TaskVariant:
+    """A task under a split rule and caps."""
+
+    name: str
+    split_rule: SplitRule
+    caps: tuple[int | None, int | None, int | None]
+    """Most rows of train, validation and test."""
+
+    @classmethod
+    def of(cls, name: str, split_rule: SplitRule, caps: SplitCaps) -> TaskVariant:
+        """Variant with these caps."""
+        return cls(name, split_rule, (caps.train, caps.validation, caps.test))
+
+    @property
+    def split_caps(self) -> SplitCaps:
+        """The caps as the configuration has them."""
+        return SplitCaps(train=self.caps[0], validation=self.caps[1], test=self.caps[2])
+
+
+class TaskShelf:
+    """Task data by variant, from the mirror where it has the task, else from the hub; each read at most once.
+
+    Args:
+        configs: every task that may be asked for, by name.
+        mirror: folder that replaces the hub.
+        cache: folder for downloads and tokenised data.
+        offline: never ask the hub.
+    """
+
+    def __init__(self, configs: dict[str, TaskConfig], *, mirror: Path | None, cache: Path, offline: bool) -> None:
+        self.configs = configs
+        self.mirror = mirror
+        self.cache = cache
+        self.offline = offline
+        self._raw: dict[str, tuple[Any, str]] = {}
+        self._read: dict[TaskVariant, TaskData] = {}
+
+    def revision(self, name: str) -> str:
+        """Digest of the mirror's files, or the commit on the hub.
+
+        Raises:
+            InputError: neither mirror nor hub has the task, or the hub cannot be reached.
+        """
+        if self.mirror is not None:
+            return mirror_revision(self.configs[name], mirror=self.mirror)
+        return self._fetch(name)[1]
+
+    def _fetch(self, name: str) -> tuple[Any, str]:
+        from ray_app.hub.datasets_hub import fetch_task_tables
+
+        if name not in self._raw:
+            require_hub_id(self.configs[name])
+            self._raw[name] = fetch_task_tables(self.configs[name], cache_dir=self.cache, offline=self.offline)
+        return self._raw[name]
+
+    def fingerprint(self, variant: TaskVariant) -> dict[str, object]:
+        """Everything that defines the variant's texts, labels and rows, for the cell's key."""
+        config = self.configs[variant.name]
+        revision = self.revision(variant.name)
+        return task_fingerprint(config, revision=revision, split_rule=variant.split_rule, caps=variant.split_caps)
+
+    def read(self, variant: TaskVariant) -> TaskData:
+        """The rows of a variant.
+
+        Raises:
+            TaskDataError: the data cannot be used as they are.
+        """
+        if variant not in self._read:
+            config = self.configs[variant.name]
+            given = {"split_rule": variant.split_rule, "caps": variant.split_caps}
+            if self.mirror is not None:
+                self._read[variant] = read_mirror_task(config, mirror=self.mirror, **given)  # type: ignore[arg-type]
+            else:
+                raw, revision = self._fetch(variant.name)
+                self._read[variant] = read_task(config, raw=raw, revision=revision, **given)  # type: ignore[arg-type]
+        return self._read[variant]
+
+    def facts(self, name: str) -> TaskFacts:
+        """What the training core has to know of a task."""
+        config = self.configs[name]
+        return TaskFacts(
+            name=name,
+            label_names=tuple(config.label_names),
+            label_words=tuple(config.label_words or config.label_names),
+            regression=config.is_regression,
+        )
+
+    def encoded_folder(
+        self, variant: TaskVariant, checkpoint: Path, *, family: Family, max_length: int, fingerprint: dict[str, object]
+    ) -> Path:
+        """Where the tokenised variant belongs; the name tells all that decides its content."""
+        name = digest(
+            [FORMAT_VERSION, RULES_VERSION, tokenizer_digest(checkpoint), family.value, max_length, fingerprint]
+        )
+        return self.cache / "tokens" / f"{variant.name}-{name}"
+
+    def encode(self, variant: TaskVariant, checkpoint: Path, *, folder: Path, family: Family, max_length: int) -> None:
+        """Tokenise a variant into ``folder``, unless it is there."""
+        if (folder / "meta.json").exists():
+            return
+        from transformers import AutoTokenizer
+
+        from ray_app.training.tokens import encode_task
+
+        data = self.read(variant)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
+        encode_task(
+            folder,
+            tokenizer,
+            data.splits,
+            self.facts(variant.name),
+            text_columns=data.text_columns,
+            family=family,
+            max_length=max_length,
+        )
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """16 hex digits over the tokenizer files of a checkpoint: candidates that share a tokenizer share tokenised data."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name in TOKENIZER_FILES:
+            whole.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return whole.hexdigest()[:16]
+
+
+def require_all(
+    refs: Sequence[ModelRef],
+    variants: Iterable[TaskVariant],
+    shelf: TaskShelf,
+    *,
+    model_types: Sequence[str],
+    min_free_bytes: int,
+) -> dict[str, Checkpoint]:
+    """Find every checkpoint and every task, and name all that is missing at once.
+
+    Returns:
+        Checkpoints by model id.
+
+    Raises:
+        StartlineError: the one thing that is missing, or an InputError that lists all of them.
+    """
+    found, errors = find_checkpoints(
+        refs,
+        mirror=shelf.mirror,
+        cache_dir=shelf.cache,
+        expected_model_types=model_types,
+        offline=shelf.offline,
+        min_free_bytes=min_free_bytes,
+    )
+    for name in dict.fromkeys(variant.name for variant in variants):
+        try:
+            shelf.revision(name)
+        except StartlineError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        worst = max(errors, key=lambda error: error.exit_code)
+        lines = "\n".join(f"  - {error.message}" for error in errors)
+        raise (
+            type(worst)(f"{len(errors)} things are missing or unusable:\n{lines}")
+            if worst.exit_code != 2
+            else InputError(
+                f"{len(errors)} things are missing or unusable:\n{lines}", missing=[error.message for error in errors]
+            )
+        )
+    return {ref.id: checkpoint for ref, checkpoint in zip(refs, found, strict=True)}

@@ -1,0 +1,60 @@
+"""The queue that Ray Tune draws cells from: in the plan's order, each as soon as what it needs is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from ray_app.sweeps.plan import PlannedCell
+
+
+class PlanQueue(Searcher):
+    """Hands out one planned cell per trial; cells that build on a source cell wait for it.
+
+    A source that fails takes the cells that need its model with it (``blocked``).
+
+    Args:
+        cells: the plan, in running order.
+        make_config: Tune config of a cell.
+    """
+
+    def __init__(self, cells: list[PlannedCell], make_config: Callable[[PlannedCell], dict[str, Any]]) -> None:
+        super().__init__(metric=None, mode=None)
+        self._waiting = {cell.key: cell for cell in cells}
+        self._pending_sources = {cell.key for cell in cells if cell.role == "source"}
+        self._make_config = make_config
+        self._cell_of: dict[str, PlannedCell] = {}
+        self.blocked: dict[str, PlannedCell] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next cell that is ready; None while all wait for a source; FINISHED when none is left."""
+        for key, cell in self._waiting.items():
+            if cell.requires not in self._pending_sources:
+                del self._waiting[key]
+                self._cell_of[trial_id] = cell
+                return self._make_config(cell)
+        return None if self._waiting else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Release, or give up, the cells that waited for this one."""
+        cell = self._cell_of.pop(trial_id, None)
+        if cell is None or cell.role != "source":
+            return
+        self._pending_sources.discard(cell.key)
+        if error or not result or not result.get("model_kept"):
+            lost = {key: waiting for key, waiting in self._waiting.items() if waiting.requires == cell.key}
+            self.blocked |= lost
+            for key in lost:
+                del self._waiting[key]
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Nothing to set: the plan is the search space."""
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to store: a sweep is planned anew from its configuration and MLflow."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""

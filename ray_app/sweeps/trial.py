@@ -1,0 +1,87 @@
+"""A cell as a Ray Tune trial on a warm worker: imports, models and data stay from one cell to the next."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+if TYPE_CHECKING:
+    from ray_app.sweeps.attempt import Attempt
+    from ray_app.training.models import ModelPool
+
+_pools: dict[int, ModelPool] = {}
+
+
+def prepare_worker(threads: int) -> None:
+    """Set up this process once: no hub from here on, no chatter, as many threads as the cell pays for."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+class CellTrial(tune.Trainable):
+    """Runs one order; a Tune step is the stretch to the next validation."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take up the order in ``config['order']``."""
+        self._attempt: Attempt | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up another order in the same process (Tune's actor reuse)."""
+        self.config = new_config
+        self._attempt = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next validation; the last step also tests and leaves the record."""
+        attempt = self._attempt or self._open()
+        point, record = attempt.step()
+        result: dict[str, Any] = {"key": attempt.order.key, "done": record is not None}
+        if point is not None:
+            result |= {"examples_seen": point.examples_seen, "validation_score": point.score}
+        if record is not None:
+            result |= {
+                "state": str(record.state),
+                "model_kept": attempt.order.keep_model and record.state != "failed",
+                "seconds": dict(record.metrics),
+                "reason": record.tags.get("startline.reason", ""),
+            }
+            self._attempt = None
+        return result
+
+    def _open(self) -> Attempt:
+        from ray_app.sweeps.orders import Order
+
+        order = Order.from_plain(self.config["order"])
+        if not order.empty:
+            prepare_worker(order.execution.threads)
+        from ray_app.sweeps.attempt import Attempt
+        from ray_app.training.models import ModelPool
+
+        pool = _pools.setdefault(order.execution.models_in_memory, ModelPool(order.execution.models_in_memory))
+        self._attempt = Attempt(order, pool, device=_device())
+        return self._attempt
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Store the cell's own checkpoint (it lives by cell key, so that any later sweep finds it)."""
+        if self._attempt is not None:
+            self._attempt.store()
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to do: an attempt looks for its cell's checkpoint by key when it opens."""
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,260 @@
+"""From MLflow runs to one Arrow table of cells, with a Parquet snapshot that is brought up to date incrementally.
+
+A run is read once: each sync asks MLflow only for runs that ended after the newest one in the snapshot (with an overlap, since
+clocks of nodes differ). Runs deleted in MLflow leave the table with the next sync.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tracking.cells import digest
+from tracking.errors import StoreError, TableError
+from tracking.schema import (
+    CELL_COLUMNS,
+    PREFIX,
+    SCHEMA_VERSION,
+    SCORED_STATES,
+    Kind,
+    Method,
+    Metric,
+    Param,
+    State,
+    Tag,
+    cell_schema,
+    experiment_name,
+)
+from tracking.store import open_client, redact
+
+OVERLAP_MS = 15 * 60 * 1000
+"""How far a sync looks back before the newest run it knows, for clocks that differ or were set back."""
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a sync did."""
+
+    n_new: int
+    n_removed: int
+    n_rows: int
+    faults: tuple[str, ...]
+
+
+def sync_table(uri: str, arch: str, snapshot: Path, *, rebuild: bool = False) -> tuple[pa.Table, SyncReport]:
+    """The table of all cells of ``arch``, and what changed; the snapshot is brought up to date.
+
+    Args:
+        uri: MLflow tracking URI.
+        arch: architecture (its experiment is ``startline/<arch>``).
+        snapshot: Parquet file; made where absent, and made anew when it is damaged or of another schema version.
+        rebuild: read everything again.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    faults: list[str] = []
+    known = None if rebuild else _read_snapshot(snapshot, faults)
+    rows = known if known is not None else cell_schema().empty_table()
+    client = open_client(uri)
+    experiment = client.get_experiment_by_name(experiment_name(arch))
+    if experiment is None:
+        return rows, SyncReport(0, 0, rows.num_rows, tuple(faults))
+    newest = pc.max(rows["end_time_ms"]).as_py() or 0
+    since = max(0, min(newest, int(time.time() * 1000)) - OVERLAP_MS)
+    fresh = _search(client, experiment.experiment_id, f"attributes.end_time > {since}" if newest else "", deleted=False)
+    gone = (
+        {run.info.run_id for run in _search(client, experiment.experiment_id, "", deleted=True)}
+        if rows.num_rows
+        else set()
+    )
+    seen = set(rows["run_id"].to_pylist())
+    new_rows = [row for run in fresh if run.info.run_id not in seen for row in cells_of_run(run, faults)]
+    kept = rows.filter(pc.invert(pc.is_in(rows["run_id"], pa.array(sorted(gone), pa.string())))) if gone else rows
+    table = pa.concat_tables([kept, _to_table(new_rows)]) if new_rows else kept
+    report = SyncReport(len(new_rows), rows.num_rows - kept.num_rows, table.num_rows, tuple(faults))
+    if report.n_new or report.n_removed or known is None:
+        write_table(table, snapshot)
+    return table, report
+
+
+def read_table(snapshot: Path) -> pa.Table:
+    """Read a snapshot.
+
+    Raises:
+        TableError: absent, damaged, or of a newer schema version.
+    """
+    if not snapshot.exists():
+        raise TableError(
+            f"no result table at {snapshot}; run `make rank` for this architecture first", path=str(snapshot)
+        )
+    faults: list[str] = []
+    table = _read_snapshot(snapshot, faults)
+    if table is None:
+        raise TableError(f"{faults[0]}; remove it, the next `make rank` makes it anew", path=str(snapshot))
+    return table
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table as Parquet under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def scored_cells(table: pa.Table) -> pa.Table:
+    """The rows that count: scored attempts, one a key (the first by end, then by run id), in the order of end.
+
+    Failed attempts are left out: a failed cell has no score.
+    """
+    scored = table.filter(
+        pc.and_(
+            pc.is_in(table["state"], pa.array([str(state) for state in SCORED_STATES])), pc.is_valid(table["score"])
+        )
+    ).sort_by([("end_time_ms", "ascending"), ("run_id", "ascending")])
+    first = scored.append_column("row", pa.array(range(scored.num_rows), pa.int64())).group_by("key", use_threads=False)
+    keep = first.aggregate([("row", "min")])["row_min"]
+    return scored.take(keep.combine_chunks().sort())
+
+
+def _read_snapshot(path: Path, faults: list[str]) -> pa.Table | None:
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path, memory_map=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        faults.append(f"{path} is damaged ({str(error).splitlines()[0]})")
+        return None
+    version = int((table.schema.metadata or {}).get(f"{PREFIX}.schema_version".encode(), b"0"))
+    if version > SCHEMA_VERSION:
+        faults.append(f"{path} has schema version {version}, this Startline knows up to {SCHEMA_VERSION}")
+        return None
+    return conform(table)
+
+
+def conform(table: pa.Table) -> pa.Table:
+    """Bring a table of an older schema version to today's columns: what it did not know yet is null."""
+    schema = cell_schema()
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _search(client: Any, experiment_id: str, filter_string: str, *, deleted: bool) -> Iterable[Any]:
+    from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    token: str | None = None
+    runs: list[Any] = []
+    while True:
+        try:
+            page = client.search_runs(
+                [experiment_id], filter_string=filter_string, run_view_type=view, max_results=5000, page_token=token
+            )
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            uri = redact(str(client.tracking_uri))
+            raise StoreError(
+                f"the tracking store {uri} cannot be read ({str(error)[:200]}); is it up?", uri=uri
+            ) from error
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def cells_of_run(run: Any, faults: list[str]) -> list[dict[str, Any]]:
+    """Table rows of one MLflow run: one for a cell, one a task for a published model, none for summaries."""
+    tags = run.data.tags
+    if tags.get(Tag.COMPLETE) != "true" or run.info.end_time is None:
+        return []
+    kind = tags.get(Tag.KIND)
+    if kind == Kind.CELL:
+        return _checked([_own_row(run)], run, faults)
+    if kind == Kind.PUBLISHED:
+        return _checked(_published_rows(run), run, faults)
+    return []
+
+
+def _checked(rows: list[dict[str, Any]], run: Any, faults: list[str]) -> list[dict[str, Any]]:
+    good = []
+    for row in rows:
+        missing = [column.name for column in CELL_COLUMNS if column.required and row.get(column.name) is None]
+        if missing:
+            faults.append(f"run {run.info.run_id} left out: it lacks {', '.join(missing)}")
+        else:
+            good.append(row)
+    return good
+
+
+def _own_row(run: Any) -> dict[str, Any]:
+    sources = {"param": run.data.params, "metric": run.data.metrics, "tag": run.data.tags}
+    row: dict[str, Any] = {"run_id": run.info.run_id, "end_time_ms": int(run.info.end_time)}
+    for column in CELL_COLUMNS:
+        place, _, name = column.source.partition(" ")
+        if place in sources:
+            row[column.name] = _typed(sources[place].get(name), column.type)
+    return row
+
+
+def _typed(value: Any, kind: pa.DataType) -> Any:
+    if value is None or value == "":
+        return None
+    if pa.types.is_integer(kind):
+        return int(float(value))
+    if pa.types.is_floating(kind):
+        return float(value)
+    return str(value)
+
+
+def _published_rows(run: Any) -> list[dict[str, Any]]:
+    shared = _own_row(run)
+    shared |= {
+        "kind": str(Kind.PUBLISHED),
+        "state": str(State.COMPLETE),
+        "role": "target",
+        "attempt": run.info.run_id[:8],
+    }
+    rows = []
+    for name, value in run.data.metrics.items():
+        if name.startswith(Metric.TASK_SCORE):
+            task, method = name.removeprefix(Metric.TASK_SCORE), Method.FINETUNE
+        elif name == Metric.PROBE_MNLI:
+            task, method = "mnli", Method.PROBE
+        else:
+            continue
+        identity = [
+            shared.get(Param.ARCH),
+            shared.get(Param.BASE_MODEL),
+            task,
+            str(method),
+            shared.get(Tag.KEY),
+            run.info.run_id,
+        ]
+        rows.append(
+            {
+                **shared,
+                Param.TASK: task,
+                Param.METHOD: str(method),
+                "score": float(value),
+                "key": digest(identity),
+                Param.METRIC: "spearman" if task == "stsb" else "accuracy",
+                Param.SETTINGS: digest(["published", str(method)]),
+            }
+        )
+    return rows
+
+
+def _to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=cell_schema())
