@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from tracking.schema import State, Tag
+
 if TYPE_CHECKING:
     from ray_app.sweeps.attempt import Attempt
     from ray_app.training.models import ModelPool
@@ -52,9 +54,10 @@ class CellTrial(tune.Trainable):
         if record is not None:
             result |= {
                 "state": str(record.state),
-                "model_kept": attempt.order.keep_model and record.state != "failed",
+                "model_kept": attempt.order.keep_model and record.state is not State.FAILED,
                 "seconds": dict(record.metrics),
-                "reason": record.tags.get("startline.reason", ""),
+                "failed_stage": record.tags.get(Tag.FAILED_STAGE, ""),
+                "reason": record.tags.get(Tag.REASON, ""),
             }
             self._attempt = None
         return result
