@@ -24,6 +24,8 @@ from tracking.published_format import (
     pretrained_file_name,
 )
 
+_STAGE_LIMIT = 2**31
+
 
 @dataclass(frozen=True, kw_only=True)
 class Repetitions:
@@ -92,9 +94,9 @@ def _pivot(file: DelimitedFile) -> Repetitions:
 
 
 def _check_pretrained_cell(file: DelimitedFile, task: str, *, number: float, value: float, line: int) -> None:
-    if np.isnan(number) or number != int(number):
+    if np.isnan(number) or number != int(number) or not 0 <= number < _STAGE_LIMIT:
         raise TableError(
-            f"{file.path.name} line {line} has no whole stage number; the stage tells the repetitions apart",
+            f"{file.path.name} line {line} has no stage number from 0 to {_STAGE_LIMIT - 1}; the stage tells the repetitions apart",
             path=str(file.path),
             line=line,
         )
