@@ -150,10 +150,8 @@ def _put_back(ledger: Ledger, row: int, *, decoding: Decoding, index: int, wrong
 def _shift_reason(ledger: Ledger, row: int) -> str:
     names, cells = np.asarray(ledger.sizes.tasks), ledger.cells[row]
     lost, unsure, moved = names[cells == LOST], names[cells == QUARANTINED], int((cells == REPAIRED).sum())
-    what = (
-        f"{_listed(lost)} {'has' if len(lost) == 1 else 'have'} no score of {'its' if len(lost) == 1 else 'their'} own"
-    )
-    what += ": later scores had moved left over it" if len(lost) == 1 else ": later scores had moved left over them"
+    own = "has no score of its own" if len(lost) == 1 else "have no score of their own"
+    what = f"{_listed(lost)} {own}: later scores had moved left"
     what += f"; {moved} scores were put back under their tasks" if moved else "; the other scores stood in place"
     return what + (f"; {_listed(unsure)} left out as not certain" if len(unsure) else "")
 
