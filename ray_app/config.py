@@ -17,7 +17,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ray_app.hub.tasks import SuiteConfig, TaskConfig
+from ray_app.embedded.config import EmbeddedConfig
+from ray_app.hub.tasks import SuiteConfig
 from ray_app.sweeps.settings import (
     ArchConfig,
     CandidatesConfig,
@@ -54,10 +55,16 @@ class AppConfig:
     """Where results go (group)."""
     debug: DebugConfig = MISSING
     """Switches (group)."""
+    embedded: EmbeddedConfig | None = None
+    """Sizes of the embedded default; None: models and tasks come from hub, mirror or package."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     """How a machine carries out a cell."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the target cells."""
+    settings: str | None = None
+    """Start of the settings hash that `make rank` compares under; None: the settings with the most cells."""
+    rebuild: bool = False
+    """Read all runs from MLflow again instead of those that are new."""
     mirror: Path | None = None
     """Folder that replaces the hub."""
     offline: bool = False
@@ -75,7 +82,9 @@ class AppConfig:
         if len(set(self.seeds)) < len(self.seeds):
             found.append(f"seeds: {self.seeds} repeats a seed")
         if self.mirror is not None and not self.mirror.expanduser().is_dir():
-            found.append(f"mirror: {self.mirror} is not a folder; a mirror holds tasks/<task>/*.parquet and models/<org>/<name>/")
+            found.append(
+                f"mirror: {self.mirror} is not a folder; a mirror holds tasks/<task>/*.parquet and models/<org>/<name>/"
+            )
         return found
 
     @property
@@ -86,7 +95,9 @@ class AppConfig:
     @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI."""
-        return self.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.out.absolute()}/mlflow.db"
+        return (
+            self.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.out.absolute()}/mlflow.db"
+        )
 
     @property
     def artifact_root(self) -> str | None:
@@ -156,7 +167,9 @@ def _split(overrides: Sequence[str], faults: list[str], conf: Path) -> tuple[lis
             faults.append(f"{text}: not an override; write name=value, for instance seeds=[0,1] or arch=t5-small")
             continue
         if override.is_delete() or override.is_sweep_override():
-            faults.append(f"{text}: deletions and Hydra sweeps have no meaning here; a sweep is candidates x suite x seeds")
+            faults.append(
+                f"{text}: deletions and Hydra sweeps have no meaning here; a sweep is candidates x suite x seeds"
+            )
         elif override.key_or_group in GROUPS:
             name = str(override.value())
             known = known_names(override.key_or_group, conf)
@@ -229,27 +242,6 @@ def _unknown_tasks(config: AppConfig, conf: Path) -> list[str]:
     for index, source in enumerate(config.candidates.sources):
         wanted += [(f"candidates.sources.{index}.tasks", name) for name in source.tasks]
     return [f"{path}: there is no task {name!r}{nearest(name, known)}" for path, name in wanted if name not in known]
-
-
-def load_task(name: str, conf: Path = CONF) -> TaskConfig:
-    """Read conf/task/<name>.yaml.
-
-    Raises:
-        ConfigError: no such task, or its YAML is wrong.
-    """
-    path = conf / "task" / f"{name}.yaml"
-    if not path.exists():
-        raise ConfigError(f"task: there is no {name!r}{nearest(name, known_names('task', conf))}")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.load(path))
-        task = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"task.{name}: {_sentence(error)}") from error
-    assert isinstance(task, TaskConfig)
-    faults = _walk(task, f"task.{name}")
-    if faults:
-        raise ConfigError(faults)
-    return task
 
 
 def as_plain(config: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tracking.errors import StoreError
 from tracking.records import CellRecord
 from tracking.schema import Kind, Metric, State, Tag, experiment_name
+from tracking.sqlite import pace_sqlite
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,6 +42,7 @@ def open_client(uri: str) -> MlflowClient:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    pace_sqlite()
     try:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
@@ -218,6 +220,11 @@ class TrackingStore:
             elif Tag.KIND in run.data.tags:
                 self.client.delete_run(run.info.run_id)
         return len(found)
+
+    def summary_keys(self, kind: Kind) -> dict[str, str]:
+        """Key -> run id of the whole summary runs of a kind."""
+        found = self._search(f"tags.`{Tag.KIND}` = '{kind}'")
+        return {run.data.tags[Tag.KEY]: str(run.info.run_id) for run in found if Tag.KEY in run.data.tags}
 
     def delete_runs(self, filter_string: str) -> int:
         """Delete the runs a filter finds (they stay in MLflow's trash); returns how many."""

@@ -10,12 +10,18 @@ RECIPE = "1"
 
 
 class Precision(Enum):
-    """Arithmetic of forward and backward passes; weights and optimiser state are float32 always. float16 is never used."""
+    """Arithmetic of forward and backward passes; weights and optimiser state are float32 always. float16 is never used.
+
+    AUTO is bf16 where the hardware has it and fp32 elsewhere; it is settled when the sweep is planned, for the number
+    depends on it. The lower-case names are aliases: the configuration library looks a string up among the member names.
+    """
 
     FP32 = "fp32"
     BF16 = "bf16"
     AUTO = "auto"
-    """bf16 where the hardware has it, fp32 elsewhere; settled when the sweep is planned, for the number depends on it."""
+    fp32 = "fp32"
+    bf16 = "bf16"
+    auto = "auto"
 
 
 @dataclass(kw_only=True)

@@ -20,10 +20,15 @@ FORMAT_VERSION = 1
 
 
 class Family(Enum):
-    """How an architecture answers: a classification head on an encoder, or generated text."""
+    """How an architecture answers: a classification head on an encoder, or generated text.
+
+    The lower-case names are aliases: the configuration library looks a string up among the member names.
+    """
 
     ENCODER = "encoder"
     TEXT_TO_TEXT = "text_to_text"
+    encoder = "encoder"
+    text_to_text = "text_to_text"
 
 
 @dataclass(frozen=True, kw_only=True)

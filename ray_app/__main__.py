@@ -1,0 +1,65 @@
+"""The front door behind make: `python -m ray_app <command> [VARIABLE=value | override ...]`."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from tracking.errors import StartlineError
+
+COMMANDS = {
+    "sweep": "finetune base models over tasks, log every finetune to MLflow, rank",
+    "rank": "rank base models from what is in MLflow",
+    "ui": "open MLflow's UI on the results",
+    "config": "print the resolved configuration",
+    "licenses": "list the tasks with their sources and licences",
+}
+"""Name -> what it does; each is a module of ray_app.commands with run(config)."""
+
+
+def usage() -> str:
+    """Commands and variables, for --help."""
+    from ray_app.variables import VARIABLES
+
+    lines = ["usage: python -m ray_app COMMAND [VARIABLE=value | hydra.override=value ...]", "", "commands:"]
+    lines += [f"  {name:<18}{text}" for name, text in COMMANDS.items()]
+    lines += ["", "variables:"] + [f"  {name:<18}{text}" for name, (_, text) in VARIABLES.items()]
+    return "\n".join([*lines, f"  {'ARGS':<18}any overrides, in quotes", ""])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code (0 all done, 1 some failed, 2 bad request, 3 infrastructure, 130 interrupted)."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return 0 if arguments else 2
+    try:
+        return _run(arguments[0], arguments[1:])
+    except StartlineError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept, run the same command again to go on\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(command: str, rest: Sequence[str]) -> int:
+    from ray_app.config import load_config, nearest
+    from ray_app.variables import to_overrides
+    from tracking.errors import ConfigError
+
+    if command not in COMMANDS:
+        raise ConfigError(f"{command}: no such command{nearest(command, COMMANDS)}")
+    config = load_config(to_overrides(rest))
+    logging.basicConfig(level=config.debug.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    module = importlib.import_module(f"ray_app.commands.{command.replace('-', '_')}")
+    return int(module.run(config))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""The variables of the front door (`make sweep ARCH=t5-small SEEDS=3`) as overrides of the configuration."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+
+from tracking.errors import ConfigError
+
+_Translate = Callable[[str], str]
+
+
+def _group(name: str) -> _Translate:
+    return lambda value: f"{name}={value}"
+
+
+def _text(path: str) -> _Translate:
+    return lambda value: f"{path}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _seeds(value: str) -> str:
+    """'3' means seeds 0, 1, 2; '0,7' means just these."""
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise ConfigError(f"SEEDS={value}: expected how many (SEEDS=3) or which (SEEDS=0,7), whole numbers from 0 up")
+    if len(parts) == 1 and int(parts[0]) == 0:
+        raise ConfigError("SEEDS=0: no seed at all; write SEEDS=1 for one seed, or SEEDS=0,1 to name them")
+    chosen = parts if len(parts) > 1 else [str(seed) for seed in range(int(parts[0]))]
+    return f"seeds=[{','.join(chosen)}]"
+
+
+def _switch(path: str) -> _Translate:
+    def translate(value: str) -> str:
+        if value.lower() not in ("0", "1", "true", "false", "yes", "no"):
+            raise ConfigError(f"{path.upper()}={value}: expected 1 or 0")
+        return f"{path}={'true' if value.lower() in ('1', 'true', 'yes') else 'false'}"
+
+    return translate
+
+
+VARIABLES: dict[str, tuple[_Translate, str]] = {
+    "ARCH": (_group("arch"), "architecture: a YAML under conf/arch"),
+    "SUITE": (_group("suite"), "target tasks: a YAML under conf/suite"),
+    "CANDIDATES": (_group("candidates"), "base models: a YAML under conf/candidates"),
+    "EXPERIMENT": (_group("experiment"), "a YAML under conf/experiment that sets several groups"),
+    "CLUSTER": (_group("cluster"), "where cells run: a YAML under conf/cluster"),
+    "SEEDS": (_seeds, "how many seeds (3), or which (0,7)"),
+    "MIRROR": (_text("mirror"), "folder that replaces the hub"),
+    "OUT": (_text("out"), "folder for everything that is written (outputs)"),
+    "DRY": (_switch("dry"), "1: print the plan and stop"),
+    "OFFLINE": (_switch("offline"), "1: never ask the hub"),
+    "REBUILD": (_switch("rebuild"), "1: read all runs from MLflow again"),
+    "SETTINGS": (_text("settings"), "start of the settings hash to rank under"),
+}
+"""Name -> (translation to an override, what it is)."""
+
+
+def to_overrides(arguments: Sequence[str]) -> list[str]:
+    """Overrides for arguments that are variables (``ARCH=...``), ``ARGS=...`` or overrides already; empty ones are left out.
+
+    Raises:
+        ConfigError: a variable with a value it cannot have.
+    """
+    translated: list[str] = []
+    faults: list[str] = []
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        if not separator or not name.isupper():
+            translated.append(argument)
+        elif not value.strip():
+            continue
+        elif name == "ARGS":
+            translated += shlex.split(value)
+        elif name in VARIABLES:
+            try:
+                translated.append(VARIABLES[name][0](value.strip()))
+            except ConfigError as error:
+                faults += error.values["faults"]  # type: ignore[misc]
+        else:
+            faults.append(f"{name}: no such variable; known: {', '.join([*VARIABLES, 'ARGS'])}")
+    if faults:
+        raise ConfigError(faults)
+    return translated
