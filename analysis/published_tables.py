@@ -8,6 +8,7 @@ the same name and the same numbers, and three models of Table 5 are printed twic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -20,8 +21,8 @@ class PublishedModel:
     """Hub name; cut in print when it ends in "..."."""
     average_gain: float
     """Average gain over the General targets, points."""
-    probe_gain: float | None
-    """Linear-probe gain over MNLI, points; Table 5 has none."""
+    probe_gain: float
+    """Linear-probe gain over MNLI, points; NaN in Table 5, which has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +225,7 @@ TABLE_4 = tuple(
 """66 roberta-base models by average gain."""
 
 TABLE_5 = tuple(
-    PublishedModel(set_name=group, name=name, average_gain=average, probe_gain=None)
+    PublishedModel(set_name=group, name=name, average_gain=average, probe_gain=math.nan)
     for group, name, average in _TABLE_5_ROWS
 )
 """25 T5-small models by average gain."""

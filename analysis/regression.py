@@ -117,7 +117,7 @@ def fit_gain_model(
         raise ValueError(f"got ridge {ridge}; expected points of at least 0")
     used = usable_cells(array)
     rows, columns = _fitted_lines(used)
-    reason = _unusable(used, rows, columns)
+    reason = _unusable(array, used, rows, columns)
     if reason:
         return _empty_model(array.shape, used, ridge, reason)
     inner = array[np.ix_(rows, columns)]
@@ -211,12 +211,16 @@ def usable_cells(gain: FloatArray) -> BoolArray:
         used = keep
 
 
-def _unusable(used: BoolArray, rows: BoolArray, columns: BoolArray) -> str:
+def _unusable(gain: FloatArray, used: BoolArray, rows: BoolArray, columns: BoolArray) -> str:
+    seen_bases, seen_tasks = (int((~np.isnan(gain)).any(axis=axis).sum()) for axis in (1, 0))
+    if seen_bases < MIN_MODELS or seen_tasks < MIN_TARGETS:
+        return f"gains of {seen_bases} base models on {seen_tasks} targets: needs {MIN_MODELS} and {MIN_TARGETS}"
     n_bases, n_tasks, n_cells = int(rows.sum()), int(columns.sum()), int(used.sum())
-    if n_bases < MIN_MODELS:
-        return f"only {n_bases} base models with at least {MIN_CELLS_PER_BASE} gains: needs {MIN_MODELS}"
-    if n_tasks < MIN_TARGETS:
-        return f"only {n_tasks} targets with at least {MIN_CELLS_PER_TARGET} gains: needs {MIN_TARGETS}"
+    if n_bases < MIN_MODELS or n_tasks < MIN_TARGETS:
+        return (
+            f"{n_bases} base models with {MIN_CELLS_PER_BASE} gains and {n_tasks} targets with {MIN_CELLS_PER_TARGET}"
+            f" are left: needs {MIN_MODELS} and {MIN_TARGETS}"
+        )
     n_parameters = n_bases + 2 * n_tasks - 2
     if n_cells <= n_parameters:
         return f"{n_cells} gains for {n_parameters} parameters: needs more gains than parameters"

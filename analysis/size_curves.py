@@ -58,7 +58,7 @@ class UShape:
     """Base models measured at every size."""
     n_dropped: int
     lowest: int = -1
-    """Inner size at which both drop and rise are surest."""
+    """Inner size (index) with the lowest average gain."""
     drop: float = math.nan
     """Average gain at the first size minus that at ``lowest``, points."""
     rise: float = math.nan
@@ -151,8 +151,7 @@ def find_u_shape(sizes: Sequence[int], gain: npt.ArrayLike) -> UShape:
         return UShape(mean=mean, n_models=n, n_dropped=dropped, reason=reason)
     inner = complete[:, 1:-1]
     p_inner = np.maximum(_p_above(complete[:, :1] - inner), _p_above(complete[:, -1:] - inner))
-    # equal p (all 1 on a flat curve): the lowest mean decides
-    lowest = 1 + int(np.lexsort((mean[1:-1], p_inner))[0])
+    lowest = 1 + int(np.argmin(mean[1:-1]))
     return UShape(
         mean=mean,
         n_models=n,
@@ -160,7 +159,7 @@ def find_u_shape(sizes: Sequence[int], gain: npt.ArrayLike) -> UShape:
         lowest=lowest,
         drop=float(mean[0] - mean[lowest]),
         rise=float(mean[-1] - mean[lowest]),
-        p=min(1.0, p_inner.size * float(p_inner[lowest - 1])),
+        p=min(1.0, p_inner.size * float(p_inner.min())),
         starts_positive=bool(mean[0] > 0),
         dips_negative=bool(mean[lowest] < 0),
     )
