@@ -87,9 +87,9 @@ def score_matrix(cells: pa.Table, *, pretrained: str, settings: str) -> ScoreMat
     places = ({n: i for i, n in enumerate(axis)} for axis in (bases, tasks, seeds))
     row_of, column_of, layer_of = places
     scores = np.full((len(bases), len(tasks), max(1, len(seeds))), np.nan)
-    rows = [row_of[name] for name in kept["base_model"].to_pylist()]  # type: ignore[index]
-    columns = [column_of[name] for name in kept["task"].to_pylist()]  # type: ignore[index]
-    layers = [layer_of[seed if seed is not None else 0] for seed in kept["seed"].to_pylist()]  # type: ignore[index]
+    rows = [row_of[name] for name in kept["base_model"].to_pylist()]
+    columns = [column_of[name] for name in kept["task"].to_pylist()]
+    layers = [layer_of[seed if seed is not None else 0] for seed in kept["seed"].to_pylist()]
     for row, column, layer, score in zip(rows, columns, layers, kept["score"].to_pylist(), strict=True):
         scores[row, column, layer] = score
     return ScoreMatrix(bases=bases, tasks=tasks, scores=scores, settings=settings)

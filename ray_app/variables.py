@@ -75,7 +75,7 @@ def to_overrides(arguments: Sequence[str]) -> list[str]:
             try:
                 translated.append(VARIABLES[name][0](value.strip()))
             except ConfigError as error:
-                faults += error.values["faults"]  # type: ignore[misc]
+                faults += error.faults
         else:
             faults.append(f"{name}: no such variable; known: {', '.join([*VARIABLES, 'ARGS'])}")
     if faults:

@@ -54,9 +54,10 @@ class ConfigError(StartlineError):
     exit_code = 2
 
     def __init__(self, faults: Sequence[str] | str) -> None:
-        listed = [faults] if isinstance(faults, str) else list(faults)
-        head = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
-        super().__init__(f"configuration: {head}\n" + "\n".join(f"  - {fault}" for fault in listed), faults=listed)
+        self.faults = [faults] if isinstance(faults, str) else list(faults)
+        head = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        lines = "\n".join(f"  - {fault}" for fault in self.faults)
+        super().__init__(f"configuration: {head}\n{lines}", faults=self.faults)
 
 
 class InputError(StartlineError):

@@ -28,6 +28,10 @@ class PlanQueue(Searcher):
         self._cell_of: dict[str, PlannedCell] = {}
         self.blocked: dict[str, PlannedCell] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing but what Tune reads: it stores its searcher, and this one is made anew from the plan."""
+        return {"_metric": None, "_mode": None}
+
     def suggest(self, trial_id: str) -> Any:
         """The next cell that is ready; None while all wait for a source; FINISHED when none is left."""
         for key, cell in self._waiting.items():

@@ -7,19 +7,16 @@ import logging
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray_app.sweeps.orders import Order, Storage
+from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.plan import PlannedCell
 from ray_app.sweeps.progress import SweepProgress
 from ray_app.sweeps.settings import ClusterConfig
 from tracking.errors import ClusterError
-from tracking.records import CellRecord, write_record
-from tracking.schema import Metric, State, Tag
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +33,6 @@ _QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Tune's own state is not used (a sweep is planned anew from MLflow), so it is written as seldom as can be."""
-
-
-@dataclass
-class SweepOutcome:
-    """How the cells of a sweep ended."""
-
-    complete: list[str] = field(default_factory=list)
-    failed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Key -> (stage, reason)."""
-    train_s: float = 0.0
-    """Seconds in training steps, all cells."""
-    step_s: float = 0.0
-    """Seconds in training, validation and test steps, all cells."""
-    interrupted: bool = False
 
 
 @contextlib.contextmanager
@@ -123,6 +106,7 @@ def run_cells(
 
     from ray_app.sweeps.queue import PlanQueue
     from ray_app.sweeps.trial import CellTrial
+    from ray_app.sweeps.watcher import Watcher
 
     orders: dict[str, Order] = {}
 
@@ -135,7 +119,7 @@ def run_cells(
     resources = {"cpu": cluster.cpus_per_cell}
     if cluster.gpus_per_cell:
         resources["gpu"] = cluster.gpus_per_cell
-    watcher = _make_watcher({cell.key: cell for cell in cells}, orders, outcome, progress)
+    watcher = Watcher({cell.key: cell for cell in cells}, orders, outcome, progress)
     tuner = tune.Tuner(
         tune.with_resources(CellTrial, resources),
         tune_config=tune.TuneConfig(search_alg=queue, num_samples=len(cells), reuse_actors=True),
@@ -157,73 +141,3 @@ def run_cells(
         progress.ended(cell.key, cost=cell.cost, failed=True)
     shutil.rmtree(storage.tune / sweep, ignore_errors=True)
     return outcome
-
-
-def _make_watcher(
-    cells: dict[str, PlannedCell], orders: dict[str, Order], outcome: SweepOutcome, progress: SweepProgress
-) -> Any:
-    """The Tune callback that counts; cells whose worker was lost too often are recorded here."""
-    from ray.tune import Callback
-
-    class Watcher(Callback):
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            progress.started(trial.trial_id, _spell(cells[trial.config["order"]["key"]]))
-
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            key = trial.config["order"]["key"]
-            if "validation_score" in result:
-                note = f"{result['examples_seen']} examples, validation {100 * result['validation_score']:.1f}"
-                progress.reported(trial.trial_id, f"{_spell(cells[key])}: {note}")
-            if not result.get("done"):
-                return
-            seconds = result.get("seconds", {})
-            outcome.train_s += seconds.get(Metric.TRAIN_S, 0.0)
-            steps = (Metric.TRAIN_S, Metric.VALIDATE_S, Metric.TEST_S)
-            outcome.step_s += sum(seconds.get(name, 0.0) for name in steps)
-            failed = result.get("state") == State.FAILED
-            if failed:
-                outcome.failed[key] = (str(result.get("failed_stage", "")), str(result.get("reason", "")))
-            else:
-                outcome.complete.append(key)
-            progress.ended(trial.trial_id, cost=cells[key].cost, failed=failed)
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            key = trial.config["order"]["key"]
-            reason = _reason(trial)
-            outcome.failed[key] = ("worker", reason)
-            _record_loss(orders[key], reason)
-            progress.ended(trial.trial_id, cost=cells[key].cost, failed=True)
-
-    return Watcher()
-
-
-def _spell(cell: PlannedCell) -> str:
-    return f"{cell.identity.base_model} on {cell.identity.task}, seed {cell.identity.seed}"
-
-
-def _reason(trial: Any) -> str:
-    try:
-        text = Path(trial.error_file).read_text().strip() if trial.error_file else ""
-    except OSError:
-        text = ""
-    return (text.splitlines() or ["the worker was lost"])[-1][:300]
-
-
-def _record_loss(order: Order, reason: str) -> None:
-    """Record that a cell failed because its worker or node did."""
-    now = int(time.time() * 1000)
-    tags = {**order.tags, Tag.FAILED_STAGE: "worker", Tag.REASON: reason}
-    record = CellRecord(
-        key=order.key,
-        attempt=order.attempt,
-        state=State.FAILED,
-        arch=order.arch,
-        params=order.params,
-        tags=tags,
-        metrics={},
-        started_ms=now,
-        ended_ms=now,
-    )
-    write_record(order.storage.records, record)
