@@ -107,7 +107,7 @@ def recover_test_sizes(
         max_size: largest test size looked for.
     Raises:
         ValueError: wrong shapes.
-    Cost: n_tasks * max_size in the worst case, about 20 ms for 36 tasks.
+    Cost: n_tasks * max_size in the worst case, about 0.1 s for 36 tasks.
     """
     reps = _table(repetitions, len(tasks), "repetitions")
     rows = np.empty((0, len(tasks))) if scores is None else _table(scores, len(tasks), "scores")
