@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def is_large(name: str) -> bool:
     return name.endswith(_LARGE_SUFFIXES)
 
 
-def info_of(repository: Repository, *, blobs: bool = False) -> dict[str, Any]:
+def info_of(repository: Repository, *, blobs: bool = False, with_config: bool = False) -> dict[str, Any]:
     """Answer of /api/models/<id> and of its place in the list."""
     siblings: list[dict[str, Any]] = []
     for name, path in repository.files().items():
@@ -70,8 +71,13 @@ def info_of(repository: Repository, *, blobs: bool = False) -> dict[str, Any]:
             entry |= {"lfs": {"sha256": sha256, "size": size, "pointerSize": 134}} if is_large(name) else {}
         siblings.append(entry)
     defaults = {"private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
+    config_file = repository.folder / "config.json"
+    stated = json.loads(config_file.read_text()) if with_config and config_file.is_file() else {}
+    config = {key: stated[key] for key in ("architectures", "model_type") if key in stated}
     named = {"id": repository.repo_id, "modelId": repository.repo_id, "author": repository.repo_id.partition("/")[0]}
-    return {"_id": "0", **named, **defaults, **repository.meta, "sha": repository.commit(), "siblings": siblings}
+    extra = {"config": config} if config else {}
+    last = {"sha": repository.commit(), "siblings": siblings}
+    return {"_id": "0", **named, **defaults, **extra, **repository.meta, **last}
 
 
 def tree_of(repository: Repository, prefix: str, *, recursive: bool) -> list[dict[str, Any]]:

@@ -238,7 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
         if parts.path == "/api/models":
-            self._send_page([info_of(self.server.hub.branches("models", name)["main"]) for name in self._searched()])
+            found = [self.server.hub.branches("models", name)["main"] for name in self._searched()]
+            self._send_page([info_of(repository, with_config=self._wants_config()) for repository in found])
         elif parts.path.startswith("/storage/"):
             self._send_stored(parts.path)
         elif match := _API.fullmatch(parts.path):
@@ -259,6 +260,9 @@ class _Handler(BaseHTTPRequestHandler):
             if set(self.query.get("filter", [])) <= set(meta.get("tags", [])):
                 yield repo_id
 
+    def _wants_config(self) -> bool:
+        return bool(self._one("config")) or "config" in self.query.get("expand", [])
+
     def _send_api(self, match: re.Match[str]) -> None:
         repository = self._repository(match["kind"], match["id"], unquote(match["rev"] or "main"))
         if match["verb"] == "tree":
@@ -270,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = [name for name in self.form.get("paths", []) if name in files]
             self._send_json([entry_of(name, files[name]) for name in asked])
         else:
-            self._send_json(info_of(repository, blobs="blobs" in self.query))
+            self._send_json(info_of(repository, blobs="blobs" in self.query, with_config=match["kind"] == "models"))
 
     def _send_file(self, match: re.Match[str]) -> None:
         repository = self._repository(match["kind"] or "models", match["id"], unquote(match["rev"]), reads_files=True)

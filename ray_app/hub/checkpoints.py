@@ -6,9 +6,8 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from ray_app.hub.digests import folder_revision
@@ -17,7 +16,6 @@ from ray_app.hub.model_folder import inspect_folder
 from tracking.errors import CheckpointError, ConfigError, StartlineError
 
 if TYPE_CHECKING:  # at run time imported where used: only the hub path pays for an HTTP client
-    from ray_app.hub.client import HubClient
     from ray_app.hub.patience import Patience
 
 _PACKAGE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<folder>[A-Za-z0-9_.][A-Za-z0-9_./-]*)")
@@ -144,7 +142,7 @@ def find_checkpoints(
     return found, errors
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Search:
     """Where to look, the same for all base models of one call."""
 
@@ -154,8 +152,6 @@ class _Search:
     offline: bool
     min_free_bytes: int
     patience: Patience | None
-    _hub: HubClient | None = None
-    _lock: Lock = field(default_factory=Lock)
 
     def outcome(self, ref: ModelRef) -> Checkpoint | StartlineError:
         """The base model, or why there is none."""
@@ -181,15 +177,11 @@ class _Search:
         )
 
     def _from_hub(self, ref: ModelRef) -> tuple[Path, str]:
-        from ray_app.hub.client import HubClient, is_offline
+        from ray_app.hub.client import is_offline, open_hub
         from ray_app.hub.models_hub import fetch_model
-        from ray_app.hub.patience import Patience
 
-        with self._lock:
-            if self._hub is None:
-                self._hub = HubClient(cache=self.cache_dir / "hub", patience=self.patience or Patience())
         return fetch_model(
-            self._hub,
+            open_hub(self.cache_dir, self.patience),
             ref.id,
             revision=ref.revision,
             expected_model_types=self.expected_model_types,

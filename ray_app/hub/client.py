@@ -6,12 +6,11 @@ The hub's own client (huggingface_hub) does the talking and keeps the cache in i
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import logging
 import os
-import re
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +19,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 import huggingface_hub
-from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import silent_tqdm
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
+from ray_app.hub.hub_cache import Listing, WrongContentError, cached_file, check_content, note_listing, noted_listing
 from ray_app.hub.mirror import check_hub_id, check_revision, is_commit
 from ray_app.hub.patience import HubBusyError, Patience, patiently
 from ray_app.hub.refusals import CAUGHT, RepoKind, explain, of_disk, scrub, unreachable
@@ -35,17 +34,6 @@ logger = logging.getLogger(__name__)
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _TRUE = {"1", "on", "yes", "true"}
 _INFO_TIMEOUT_S = 30.0
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """What a repository holds at one commit."""
-
-    commit: str
-    """40-hex commit."""
-    files: dict[str, int]
-    """Path inside the repository -> bytes."""
 
 
 def hub_endpoint() -> str:
@@ -66,36 +54,6 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
-def user_cache() -> Path:
-    """The hub cache of the user: HF_HUB_CACHE, else HF_HOME/hub, else the default place, as the environment stands now."""
-    named = os.environ.get("HF_HUB_CACHE")
-    if named:
-        return Path(named).expanduser()
-    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or f"{cache_home}/huggingface"
-    return Path(home).expanduser() / "hub"
-
-
-def cached_file(roots: list[Path], *, kind: RepoKind, repo_id: str, revision: str, name: str) -> Path | None:
-    """A file of a repository in the first cache that has it at a commit, or at what a branch pointed to when cached."""
-    for root in roots:
-        found = huggingface_hub.try_to_load_from_cache(
-            repo_id, name, cache_dir=root, revision=revision, repo_type=kind.value
-        )
-        if isinstance(found, str):
-            return Path(found)
-    return None
-
-
-def cached_commit(roots: list[Path], *, kind: RepoKind, repo_id: str, revision: str) -> str | None:
-    """The commit that a branch or tag pointed to when it was last asked for, from the caches; None where none knows."""
-    for root in roots:
-        reference = root / repo_folder_name(repo_id=repo_id, repo_type=kind.value) / "refs" / check_revision(revision)
-        if reference.is_file():
-            return reference.read_text().strip()
-    return None
-
-
 @dataclass(kw_only=True)
 class HubClient:
     """Reads repositories of one hub into one cache. Safe to share between threads."""
@@ -106,10 +64,11 @@ class HubClient:
     """Address of the hub."""
     patience: Patience = field(default_factory=Patience)
     """When to ask again, and when to give up."""
-    _down: HubBusyError | None = field(default=None, init=False, repr=False)
+    _away: HubBusyError | None = field(default=None, init=False, repr=False)
+    _away_until: float = field(default=0.0, init=False, repr=False)
 
     def listing(self, kind: RepoKind, repo_id: str, revision: str | None = None) -> Listing:
-        """The commit a revision is, and its files; the commit is noted in the cache for times without a hub.
+        """The commit a revision is, and its files; both are noted in the cache for times without a hub.
 
         Args:
             kind: model or data set.
@@ -121,11 +80,20 @@ class HubClient:
             UnreachableError: the hub is away or stays busy.
             ConfigError: not an id, or not a revision.
 
-        Cost: one request for a model, two or more for a data set (a thousand files a page).
+        Cost: none for a commit listed before; else one request for a model, two or more for a data set (a thousand files
+        a page).
         """
+        check_hub_id(repo_id)
         if revision is not None:
             check_revision(revision)
-        with self._asking(kind, check_hub_id(repo_id), wanted=f"revision {revision or 'main'}"):
+            noted = (
+                noted_listing(self.cache, kind=kind, repo_id=repo_id, revision=revision)
+                if is_commit(revision)
+                else None
+            )
+            if noted is not None:
+                return noted
+        with self._asking(kind, repo_id, wanted=f"revision {revision or 'main'}"):
             api = huggingface_hub.HfApi(endpoint=self.endpoint)
             if kind is RepoKind.MODEL:
                 model = api.model_info(repo_id, revision=revision, timeout=_INFO_TIMEOUT_S, files_metadata=True)
@@ -137,9 +105,9 @@ class HubClient:
                 files = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
             if not is_commit(commit):
                 raise ValueError(f"the hub names no commit, but {commit!r}")
-        if commit != revision:
-            self._note_commit(kind, repo_id, revision or "main", commit)
-        return Listing(commit=commit, files=files)
+        listing = Listing(commit=commit, files=files)
+        note_listing(self.cache, listing, kind=kind, repo_id=repo_id, revision=revision or "main")
+        return listing
 
     def fetch(self, kind: RepoKind, repo_id: str, *, commit: str, name: str) -> Path:
         """One file at one commit, from the cache where it is there; checked against its SHA-256 where the hub states it.
@@ -202,20 +170,21 @@ class HubClient:
                 tqdm_class=silent_tqdm,
             )
         )
-        _check_content(path)
+        check_content(path)
+        logger.info("fetched %s of %s (%s)", name, repo_id, _mb(path.stat().st_size))
         return path
 
     @contextmanager
     def _asking(self, kind: RepoKind, repo_id: str, *, wanted: str) -> Iterator[None]:
         """Patience for the requests inside, and our own errors for theirs. A hub found away is not asked again."""
-        if self._down is not None:
-            raise unreachable(self._down.reason, kind=kind, repo_id=repo_id, wanted=wanted, endpoint=self.endpoint)
+        if self._away is not None and time.monotonic() < self._away_until:
+            raise unreachable(self._away.reason, kind=kind, repo_id=repo_id, wanted=wanted, endpoint=self.endpoint)
         try:
             with patiently(self.patience):
                 yield
         except CAUGHT as error:
             if isinstance(error, HubBusyError) and error.status is None:
-                self._down = error
+                self._away, self._away_until = error, time.monotonic() + self.patience.away_s
             scrub(error)
             raise explain(
                 error, kind=kind, repo_id=repo_id, wanted=wanted, endpoint=self.endpoint, cache=self.cache
@@ -235,44 +204,28 @@ class HubClient:
                 needed_bytes=needed,
             )
 
-    def _note_commit(self, kind: RepoKind, repo_id: str, revision: str, commit: str) -> None:
-        """Write refs/<revision> as the hub's cache has it; a cache that cannot be written only loses the note."""
-        reference = self.cache / repo_folder_name(repo_id=repo_id, repo_type=kind.value) / "refs" / revision
-        try:
-            if reference.is_file() and reference.read_text() == commit:
-                return
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=reference.parent)
-            with os.fdopen(handle, "w") as file:
-                file.write(commit)
-            Path(temporary).replace(reference)
-        except OSError as error:
-            logger.warning("%s cannot be written (%s): offline, %s has to name its commit", reference, error, repo_id)
+
+@functools.cache
+def _shared_hub(cache: Path, endpoint: str, patience: Patience) -> HubClient:
+    return HubClient(cache=cache, endpoint=endpoint, patience=patience)
 
 
-def _check_content(path: Path) -> None:
-    """Compare a file with the SHA-256 that the cache names its blob by (large files); remove it where they differ."""
-    blob = path.resolve()
-    if not _SHA256.fullmatch(blob.name):
-        return
-    with blob.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != blob.name:
-        path.unlink()
-        blob.unlink()
-        raise _WrongContentError(f"{path.name} came with SHA-256 {digest[:12]}, expected {blob.name[:12]}")
+def open_hub(cache_dir: Path, patience: Patience | None = None) -> HubClient:
+    """The hub at HF_ENDPOINT with its cache in ``<cache_dir>/hub``; the same one for the same arguments, so that what is
+    known of its being away is known to all.
 
-
-class _WrongContentError(httpx2.HTTPError):
-    """A file arrived whole but not as the hub states it."""
+    Raises:
+        ConfigError: HF_ENDPOINT is not the address of a web server.
+    """
+    return _shared_hub(cache_dir.absolute() / "hub", hub_endpoint(), patience or Patience())
 
 
 def _is_broken_body(error: BaseException) -> bool:
     """True when a file broke off or arrived damaged, and may arrive whole the next time."""
-    if isinstance(error, (httpx2.NetworkError, _WrongContentError)):
+    if isinstance(error, (httpx2.NetworkError, WrongContentError)):
         return True
     return type(error) is OSError and error.errno is None  # huggingface_hub: another size than announced
 
 
 def _mb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.0f} MB"
+    return f"{n_bytes / 1e6:,.1f} MB"

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ray_app.hub.client import HubClient, Listing, cached_commit, cached_file, user_cache
+from ray_app.hub.client import HubClient
+from ray_app.hub.hub_cache import Listing, cached_commit, cached_file, user_cache
 from ray_app.hub.mirror import check_hub_id, is_commit
 from ray_app.hub.model_files import FETCHED_FILES, VOCABULARY_FILES
 from ray_app.hub.model_folder import check_architecture, parse_config

@@ -38,6 +38,8 @@ class Patience:
     """Upper limit of a wait that the server does not name."""
     longest_named_wait_s: float = 320.0
     """Upper limit of a wait that the server names (the hub counts requests in windows of five minutes)."""
+    away_s: float = 60.0
+    """How long a hub that could not be reached is not asked again, whatever is wanted from it."""
 
     def wait_s(self, attempt: int, named_s: float | None) -> float:
         """Seconds to wait after an attempt.
