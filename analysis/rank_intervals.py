@@ -97,7 +97,7 @@ def rank_intervals(
         rng: source of chance (breaks ties).
         level: share of true ranks to be covered, in (0, 1).
     Returns:
-        low and high rank; 0 where not ranked; 1 and n where the noise of a base model is unknown, or n is below 3.
+        low and high rank; 0 where not ranked; 1 and n where the noise of any ranked base model is unknown, or n is below 3.
     Raises:
         ValueError: lengths differ, or level outside (0, 1).
     Cost: n_draws * n_bases * log n_bases.
