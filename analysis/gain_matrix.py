@@ -213,12 +213,11 @@ def _check_fractions(array: FloatArray) -> FloatArray:
 def _variance(seeds: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Variance (ddof 1; NaN below two seeds) in points squared over the last axis, and the number of seeds."""
     n = (~np.isnan(seeds)).sum(axis=-1).astype(np.float64)
+    mean = np.nansum(seeds, axis=-1) / np.maximum(n, 1)
+    deviation = seeds - mean[..., None]
     # seeds that agree to 12 digits count as equal, else rounding would pass for a standard deviation
-    mean = np.where(n > 0, np.nansum(seeds, axis=-1) / np.maximum(n, 1), np.nan)
-    deviation = np.where(
-        np.abs(seeds - mean[..., None]) > 1e-12, seeds - mean[..., None], np.where(np.isnan(seeds), np.nan, 0.0)
-    )
-    total = np.nansum(deviation**2, axis=-1)
+    deviation = np.where(np.abs(deviation) > 1e-12, deviation, 0.0)
+    total = (deviation**2).sum(axis=-1)
     return np.where(n > 1, POINTS**2 * total / np.maximum(n - 1, 1), np.nan), n
 
 

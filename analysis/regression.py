@@ -242,15 +242,14 @@ def _empty_model(shape: tuple[int, ...], used: BoolArray, ridge: float, reason: 
 
 
 def _normalised(factors: Factors) -> Factors:
+    """Mean square of slope 1 and its sum positive; both solvers give a base of mean 0 already."""
     mean_square = float((factors.slope**2).mean())
     if mean_square == 0:
         return Factors(base=np.zeros_like(factors.base), slope=np.ones_like(factors.slope), level=factors.level)
     total = float(factors.slope.sum())
     lead = total if abs(total) > 1e-9 * math.sqrt(mean_square) else float(factors.slope[np.argmax(factors.slope != 0)])
     scale = math.copysign(math.sqrt(mean_square), lead)
-    shift = float(factors.base.mean())
-    level = factors.level + shift * factors.slope
-    return Factors(base=(factors.base - shift) * scale, slope=factors.slope / scale, level=level)
+    return Factors(base=factors.base * scale, slope=factors.slope / scale, level=factors.level)
 
 
 def _embed(

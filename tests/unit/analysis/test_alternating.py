@@ -45,6 +45,20 @@ def test_random_starts_reach_the_closed_form_of_a_complete_matrix(ridge: float) 
     assert fit.factors.fitted() == pytest.approx(closed.fitted(), abs=1e-3)
 
 
+def test_the_best_of_several_starts_is_given() -> None:
+    source = np.random.default_rng(0)
+    spread = []
+    for _ in range(12):
+        gain = source.normal(size=(8, 6))
+        gain[1:, 1:][source.random((7, 5)) < 0.4] = math.nan
+        fit = fit_alternating(gain, rng=np.random.default_rng(1), n_starts=4, ridge=0.2)
+        seen = ~np.isnan(gain)
+        assert fit.loss == min(fit.start_losses) == penalised_loss(gain, seen, fit.factors, ridge=0.2)
+        spread.append(max(fit.start_losses) - fit.loss)
+    # missing cells do make local minima: without several starts some of these fits would be worse
+    assert max(spread) > 0.01
+
+
 def test_a_ridge_above_the_first_singular_value_leaves_levels_only() -> None:
     gain = matrix(3)
     fit = fit_alternating(gain, rng=np.random.default_rng(0), ridge=1000.0, n_starts=2)

@@ -38,6 +38,19 @@ def test_pooled_spread_weights_variances_by_degrees_of_freedom() -> None:
     assert found.better.tolist() == [[True, True], [False, False]]
 
 
+def test_pooled_spread_counts_a_cell_with_more_seeds_for_more() -> None:
+    # variances 50 (2 seeds) and 1 (3 seeds: 0.70, 0.71, 0.72) points squared: (50 + 2 * 1) / 3
+    scores = np.array([[[0.5, 0.6, NAN]], [[0.70, 0.71, 0.72]]])
+    found = mark_significant([[1.0], [1.0]], scores, spread=Spread.POOLED)
+    assert found.std == pytest.approx(np.full((2, 1), math.sqrt(52 / 3)))
+
+
+def test_a_missing_gain_is_neither_decided_nor_undecided() -> None:
+    found = mark_significant([[NAN, 9.0], [NAN, 1.0]], SCORES, spread=Spread.CELL)
+    assert found.undecided.tolist() == [[False, False], [False, True]]
+    assert found.better.tolist() == [[False, True], [False, False]]
+
+
 def test_standard_error_adds_the_pretrained_models_own() -> None:
     pretrained = np.array([[0.4, 0.6], [0.6, 0.6]])
     found = mark_significant(np.zeros((2, 2)), SCORES, spread=Spread.STANDARD_ERROR, pretrained=pretrained)

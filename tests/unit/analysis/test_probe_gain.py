@@ -75,6 +75,11 @@ def test_a_new_model_is_placed_by_its_expected_gain() -> None:
     assert (found.rank, found.rank_best, found.rank_worst) == (2, 2, 2)
 
 
+def test_an_equal_gain_shares_the_place() -> None:
+    found = expect_average_gain(fit_probe_gain([0, 1, 2, 3], [1, 3, 5, 7]), probe=2, known_average=[1, 3, 5, 7])
+    assert found.mean == 5 and found.rank == 2
+
+
 def test_a_wide_interval_gives_a_range_of_places() -> None:
     found = expect_average_gain(fit_probe_gain(PROBE, AVERAGE), probe=10.0, known_average=AVERAGE)
     assert found.low < found.mean < found.high

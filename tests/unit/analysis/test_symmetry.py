@@ -72,6 +72,17 @@ def test_shuffles_agree_with_all_arrangements() -> None:
     assert found.p == pytest.approx(np.mean(np.array(scores) >= found.observed.score - 1e-12), abs=0.03)
 
 
+def test_a_cell_without_its_counterpart_is_not_shuffled_into_pairs() -> None:
+    matrix = np.array([[0.0, NAN, 1.0], [1000.0, 0.0, 2.0], [3.0, 4.0, 0.0]])
+    scores = []
+    for a, b, c, d in itertools.permutations([1.0, 2.0, 3.0, 4.0]):
+        s, v = math.hypot(a + c, b + d), math.hypot(a - c, b - d)
+        scores.append((s - v) / (s + v))
+    found = compare_symmetry(matrix, rng=np.random.default_rng(0), n_shuffles=400)
+    assert found.shuffled_mean == pytest.approx(np.mean(scores), abs=0.03)
+    assert found.shuffled_sd == pytest.approx(np.std(scores), abs=0.03)
+
+
 def test_no_null_distribution_is_stated() -> None:
     rng = np.random.default_rng(0)
     assert "only 2 tasks" in compare_symmetry([[1, 2], [3, 4]], rng=rng).reason
