@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
-from ray_app.hub.task_files import read_task_config
 
 from ray_app.hub.checkpoints import Checkpoint, ModelRef, find_checkpoint, find_checkpoints
 from ray_app.hub.datasets_hub import fetch_task_tables, task_commit
 from ray_app.hub.patience import Patience
 from ray_app.hub.task_data import read_mirror_task, read_task
+from ray_app.hub.task_yaml import read_task_config
 from ray_app.hub.tasks import SplitCaps, SplitRule, TaskConfig
 from tests.hub_server import HubServer
 from tests.model_factory import build_model, copy_model, tiny_model

@@ -113,6 +113,8 @@ def test_digests_are_kept_and_a_change_is_seen(folder: Path, tmp_path: Path, mon
 
 
 def test_a_file_just_written_is_not_trusted_by_its_time(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        os.utime(path)
     digests.folder_revision(folder, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache" / "digests.json").exists()
 
