@@ -126,7 +126,7 @@ def fit_alternating(
     allowed = tolerance * float((centred**2).sum())
     starts = [_informed_start(centred, level, ridge)]
     starts += [_random_start(centred, level, rng) for _ in range(n_starts - 1)]
-    runs = [_descend(array, seen, start, ridge, max_steps, allowed) for start in starts]
+    runs = [_descend(array, seen, start, ridge=ridge, max_steps=max_steps, allowed=allowed) for start in starts]
     best = min(runs, key=lambda run: run.loss)
     return AlternatingFit(
         factors=best.factors,
@@ -138,7 +138,7 @@ def fit_alternating(
 
 
 def _descend(
-    gain: FloatArray, seen: BoolArray, factors: Factors, ridge: float, max_steps: int, allowed: float
+    gain: FloatArray, seen: BoolArray, factors: Factors, *, ridge: float, max_steps: int, allowed: float
 ) -> AlternatingFit:
     loss = penalised_loss(gain, seen, factors, ridge=ridge)
     for n_steps in range(1, max_steps + 1):

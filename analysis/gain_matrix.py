@@ -126,7 +126,7 @@ def mark_significant(
     standard deviation of a single one (CELL); STANDARD_ERROR is what appendix D says such averages require.
     """
     array = check_gain(gain)
-    std = _spread(array, _check_scores(scores, array.shape), spread, pretrained)
+    std = _spread(array.shape, _check_scores(scores, array.shape), spread, pretrained=pretrained)
     present = ~np.isnan(array)
     usable = std > 0
     reason = "" if (usable & present).any() else _no_spread(present, spread, pretrained)
@@ -221,7 +221,9 @@ def _variance(seeds: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.where(n > 1, POINTS**2 * total / np.maximum(n - 1, 1), np.nan), n
 
 
-def _spread(gain: FloatArray, scores: FloatArray, spread: Spread, pretrained: npt.ArrayLike | None) -> FloatArray:
+def _spread(
+    shape: tuple[int, ...], scores: FloatArray, spread: Spread, *, pretrained: npt.ArrayLike | None
+) -> FloatArray:
     variance, n = _variance(scores)
     if spread is Spread.CELL:
         return np.sqrt(variance)
@@ -229,12 +231,12 @@ def _spread(gain: FloatArray, scores: FloatArray, spread: Spread, pretrained: np
         freedom = np.where(n > 1, n - 1, 0)
         total = freedom.sum(axis=0)
         pooled = np.where(total > 0, np.nansum(freedom * variance, axis=0) / np.maximum(total, 1), np.nan)
-        return np.broadcast_to(np.sqrt(pooled), gain.shape).copy()
+        return np.broadcast_to(np.sqrt(pooled), shape).copy()
     if pretrained is None:
-        return np.full(gain.shape, np.nan)
+        return np.full(shape, np.nan)
     reference = np.asarray(pretrained, dtype=np.float64)
-    if reference.ndim != 2 or reference.shape[0] != gain.shape[1]:
-        raise ValueError(f"got pretrained scores of shape {reference.shape}; expected ({gain.shape[1]}, n_seeds)")
+    if reference.ndim != 2 or reference.shape[0] != shape[1]:
+        raise ValueError(f"got pretrained scores of shape {reference.shape}; expected ({shape[1]}, n_seeds)")
     reference_variance, reference_n = _variance(_check_fractions(reference))
     return np.sqrt(variance / np.maximum(n, 1) + reference_variance / np.maximum(reference_n, 1))
 

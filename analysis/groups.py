@@ -111,8 +111,10 @@ def tabulate_groups(
     blocks = [[used[np.ix_(rows == s, columns == t)] for t in range(shape[1])] for s in range(shape[0])]
     n_cells = np.array([[int((~np.isnan(block)).sum()) for block in line] for line in blocks], dtype=np.int64)
     total = np.array([[np.nansum(block) for block in line] for line in blocks])
-    by_target = (_compare(label, [line[t] for line in blocks], unit, 1) for t, label in enumerate(column_labels))
-    by_source = (_compare(label, blocks[s], unit, 0) for s, label in enumerate(row_labels))
+    by_target = (
+        _compare(label, [line[t] for line in blocks], unit, mean_axis=1) for t, label in enumerate(column_labels)
+    )
+    by_source = (_compare(label, blocks[s], unit, mean_axis=0) for s, label in enumerate(row_labels))
     return GroupTable(
         source_groups=row_labels,
         target_groups=column_labels,
@@ -169,7 +171,7 @@ def _unusable(gain: FloatArray) -> str:
     return ""
 
 
-def _compare(label: str, blocks: Sequence[FloatArray], unit: Unit, mean_axis: int) -> Anova:
+def _compare(label: str, blocks: Sequence[FloatArray], unit: Unit, *, mean_axis: int) -> Anova:
     """Compare the blocks of one column (mean_axis 1: a model's mean) or row (mean_axis 0: a target's mean)."""
     if unit is Unit.CELL:
         return compare_groups(blocks, within=label)

@@ -116,17 +116,22 @@ def fit_gain_model(
     if not ridge >= 0:
         raise ValueError(f"got ridge {ridge}; expected points of at least 0")
     used = usable_cells(array)
-    rows, columns = _fitted_lines(used)
-    reason = _unusable(array, used, rows, columns)
+    reason = _unusable(array, used)
     if reason:
-        return _empty_model(array.shape, used, ridge, reason)
-    inner = array[np.ix_(rows, columns)]
+        return _empty_model(used, ridge=ridge, reason=reason)
+    inner = array[np.ix_(*_fitted_lines(used))]
     if not np.isnan(inner).any():
         factors, second_ratio = fit_closed_form(inner, ridge=ridge)
-        return _embed(array, used, factors, ridge, second_ratio=second_ratio)
+        return _embed(array, used, factors, ridge=ridge, second_ratio=second_ratio)
     fit = fit_alternating(inner, rng=rng, ridge=ridge, n_starts=n_starts)
     return _embed(
-        array, used, fit.factors, ridge, converged=fit.converged, n_steps=fit.n_steps, start_losses=fit.start_losses
+        array,
+        used,
+        fit.factors,
+        ridge=ridge,
+        converged=fit.converged,
+        n_steps=fit.n_steps,
+        start_losses=fit.start_losses,
     )
 
 
@@ -211,7 +216,8 @@ def usable_cells(gain: FloatArray) -> BoolArray:
         used = keep
 
 
-def _unusable(gain: FloatArray, used: BoolArray, rows: BoolArray, columns: BoolArray) -> str:
+def _unusable(gain: FloatArray, used: BoolArray) -> str:
+    rows, columns = _fitted_lines(used)
     seen_bases, seen_tasks = (int((~np.isnan(gain)).any(axis=axis).sum()) for axis in (1, 0))
     if seen_bases < MIN_MODELS or seen_tasks < MIN_TARGETS:
         return f"gains of {seen_bases} base models on {seen_tasks} targets: needs {MIN_MODELS} and {MIN_TARGETS}"
@@ -233,10 +239,10 @@ def _unusable(gain: FloatArray, used: BoolArray, rows: BoolArray, columns: BoolA
     return ""
 
 
-def _empty_model(shape: tuple[int, ...], used: BoolArray, ridge: float, reason: str) -> GainModel:
-    base, task = np.full(shape[0], math.nan), np.full(shape[1], math.nan)
+def _empty_model(used: BoolArray, *, ridge: float, reason: str) -> GainModel:
+    base, task = (np.full(n, math.nan) for n in used.shape)
     return GainModel(
-        base_effect=base, target_slope=task, target_level=task, target_shift=task, fitted=np.full(shape, math.nan),
+        base_effect=base, target_slope=task, target_level=task, target_shift=task, fitted=np.full(used.shape, math.nan),
         used=used, n_parameters=0, ridge=ridge, reason=reason,
     )  # fmt: skip
 
@@ -256,8 +262,8 @@ def _embed(
     gain: FloatArray,
     used: BoolArray,
     factors: Factors,
-    ridge: float,
     *,
+    ridge: float,
     second_ratio: float = math.nan,
     converged: bool = True,
     n_steps: int = 0,

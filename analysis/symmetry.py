@@ -106,7 +106,7 @@ def compare_symmetry(
     reason = observed.reason or _no_null(array, array[movable])
     if reason:
         return SymmetryTest(observed=observed, reason=reason)
-    scores = np.array([_shuffled_score(array, movable, rng, diagonal) for _ in range(n_shuffles)])
+    scores = np.array([_shuffled_score(array, movable, rng, diagonal=diagonal) for _ in range(n_shuffles)])
     return SymmetryTest(
         observed=observed,
         shuffled_mean=float(scores.mean()),
@@ -123,7 +123,7 @@ def _no_null(matrix: FloatArray, cells: FloatArray) -> str:
     return ""
 
 
-def _shuffled_score(matrix: FloatArray, movable: BoolArray, rng: np.random.Generator, diagonal: bool) -> float:
+def _shuffled_score(matrix: FloatArray, movable: BoolArray, rng: np.random.Generator, *, diagonal: bool) -> float:
     shuffled = matrix.copy()
     shuffled[movable] = rng.permutation(matrix[movable])
     return measure_symmetry(shuffled, diagonal=diagonal).score
