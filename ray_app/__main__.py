@@ -13,11 +13,14 @@ from tracking.errors import StartlineError
 COMMANDS = {
     "sweep": "finetune base models over tasks, log every finetune to MLflow, rank",
     "rank": "rank base models from what is in MLflow",
+    "import-published": "put published results into MLflow",
     "ui": "open MLflow's UI on the results",
     "config": "print the resolved configuration",
     "licenses": "list the tasks with their sources and licences",
 }
 """Name -> what it does; each is a module of ray_app.commands with run(config)."""
+TRAINING = ("sweep", "config")
+"""Commands that need an architecture known under conf/arch; the others only read results, of any architecture."""
 
 
 def usage() -> str:
@@ -55,7 +58,7 @@ def _run(command: str, rest: Sequence[str]) -> int:
 
     if command not in COMMANDS:
         raise ConfigError(f"{command}: no such command{nearest(command, COMMANDS)}")
-    config = load_config(to_overrides(rest))
+    config = load_config(to_overrides(rest), any_arch=command not in TRAINING)
     logging.basicConfig(level=config.debug.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     module = importlib.import_module(f"ray_app.commands.{command.replace('-', '_')}")
     return int(module.run(config))

@@ -63,6 +63,10 @@ class AppConfig:
     """Seeds of the target cells."""
     settings: str | None = None
     """Start of the settings hash that `make rank` compares under; None: the settings with the most cells."""
+    source: Path | None = None
+    """Folder of published results to import (FROM=)."""
+    faithful: bool = False
+    """`make report`: the published pages from the published files, byte for byte."""
     rebuild: bool = False
     """Read all runs from MLflow again instead of those that are new."""
     mirror: Path | None = None
@@ -126,18 +130,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
 
 
-def load_config(overrides: Sequence[str], conf: Path = CONF) -> AppConfig:
+def load_config(overrides: Sequence[str], conf: Path = CONF, *, any_arch: bool = False) -> AppConfig:
     """Compose the configuration and check all of it.
 
     Args:
         overrides: Hydra overrides, ``group=name`` or ``path.to.value=x``.
         conf: folder of the YAML files.
+        any_arch: an architecture without a YAML is taken by its name, for commands that only read results.
 
     Raises:
         ConfigError: with every fault found, each with its dotted path.
     """
     faults: list[str] = []
-    choices, values = _split(overrides, faults, conf)
+    choices, values = _split(_named_only(overrides, conf) if any_arch else overrides, faults, conf)
     composed = _compose(choices, faults, conf)
     if composed is None:
         raise ConfigError(faults)
@@ -153,6 +158,19 @@ def load_config(overrides: Sequence[str], conf: Path = CONF) -> AppConfig:
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
     return config
+
+
+def _named_only(overrides: Sequence[str], conf: Path) -> list[str]:
+    """An architecture that has results but no YAML of its own, as plain values on top of any YAML."""
+    kept: list[str] = []
+    known = known_names("arch", conf)
+    for text in overrides:
+        group, separator, name = text.partition("=")
+        if group == "arch" and separator and name not in known:
+            kept += [f"arch={known[0]}", f"arch.name='{name}'", f"arch.pretrained.id='{name}'"]
+        else:
+            kept.append(text)
+    return kept
 
 
 def _split(overrides: Sequence[str], faults: list[str], conf: Path) -> tuple[list[str], list[tuple[str, Any]]]:

@@ -49,6 +49,8 @@ VARIABLES: dict[str, tuple[_Translate, str]] = {
     "OUT": (_text("out"), "folder for everything that is written (outputs)"),
     "DRY": (_switch("dry"), "1: print the plan and stop"),
     "OFFLINE": (_switch("offline"), "1: never ask the hub"),
+    "FROM": (_text("source"), "folder of published results to import"),
+    "FAITHFUL": (_switch("faithful"), "1: the published pages from the published files, byte for byte"),
     "REBUILD": (_switch("rebuild"), "1: read all runs from MLflow again"),
     "SETTINGS": (_text("settings"), "start of the settings hash to rank under"),
 }

@@ -69,7 +69,11 @@ class PublishedRun:
 
 
 def import_published(
-    results: PublishedResults, *, store_uri: str, progress: Callable[[int, int], None] | None = None
+    results: PublishedResults,
+    *,
+    store_uri: str,
+    artifact_root: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ImportSummary:
     """Bring MLflow to say what the published files say.
 
@@ -79,6 +83,7 @@ def import_published(
     Args:
         results: as read by ``read_published``.
         store_uri: MLflow tracking URI.
+        artifact_root: where experiments made here keep artifacts; None: MLflow's default.
         progress: called with (runs settled, runs in all) at the start and after each run; what it raises stops the import,
             and the next call finishes it.
 
@@ -98,7 +103,7 @@ def import_published(
     if progress is not None:
         progress(0, total)
     for name, runs in wanted.items():
-        for event in _settle(TrackingStore(store_uri, name), runs):
+        for event in _settle(TrackingStore(store_uri, name, artifact_root=artifact_root), runs):
             done[event] += 1
             if progress is not None and event != _DELETED:
                 progress(done.total() - done[_DELETED], total)

@@ -57,6 +57,8 @@ class Tag:
     STATE = f"{PREFIX}.state"
     COMPLETE = f"{PREFIX}.complete"
     """Written last; a run without it is half-written and is redone."""
+    BASELINE = f"{PREFIX}.baseline"
+    """'true' on cells of the pretrained model, which gains are measured against."""
     SWEEP = f"{PREFIX}.sweep"
     ROLE = f"{PREFIX}.role"
     """'target' for cells that are ranked, 'source' for cells that only make a base model."""
@@ -172,6 +174,8 @@ CELL_COLUMNS: tuple[Column, ...] = (
     Column("key", pa.string(), f"tag {Tag.KEY}", "identity of the cell, 16 hex", required=True),
     Column("attempt", pa.string(), f"tag {Tag.ATTEMPT}", "which attempt at the cell wrote this row", required=True),
     Column("state", pa.string(), f"tag {Tag.STATE}", "complete, diverged (both scored) or failed", required=True),
+    Column("baseline", pa.string(), f"tag {Tag.BASELINE}", "'true': a cell of the pretrained model"),
+    Column("source_row", pa.int64(), f"tag {Tag.SOURCE_ROW}", "line of the published file (the header is line 1)"),
     Column("role", pa.string(), f"tag {Tag.ROLE}", "target, or source (made a base model)"),
     Column("sweep", pa.string(), f"tag {Tag.SWEEP}", "sweep that ran it"),
     Column("failed_stage", pa.string(), f"tag {Tag.FAILED_STAGE}", "stage at which it failed"),

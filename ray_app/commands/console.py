@@ -16,7 +16,16 @@ from tracking.errors import StorageError
 from tracking.records import write_atomically
 from tracking.table import write_table
 
-console = Console(soft_wrap=True, highlight=False)
+PLAIN_WIDTH = 140
+"""Columns where there is no terminal (a log, a pipe)."""
+
+
+def _make_console() -> Console:
+    plain = Console(soft_wrap=True, highlight=False)
+    return plain if plain.is_terminal else Console(soft_wrap=True, highlight=False, width=PLAIN_WIDTH)
+
+
+console = _make_console()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:

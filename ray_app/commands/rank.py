@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.matrix import choose_settings, score_matrix, superseded_cells
-from analysis.ranking import Ranking, rank_bases
+from analysis.assessment import Assessment, assess
 from ray_app.commands.console import console, points, print_table, write_results
 from ray_app.config import AppConfig
 from tracking.cells import digest
@@ -22,6 +20,8 @@ from tracking.table import scored_cells, sync_table
 
 SHOWN = 25
 """Rows printed; the files hold all."""
+BOOTSTRAP_SEED = 0
+"""Seed of the bootstrap, so that the same table gives the same intervals."""
 
 
 def run(config: AppConfig) -> int:
@@ -29,7 +29,14 @@ def run(config: AppConfig) -> int:
     table, report = sync_table(config.tracking_uri, config.arch.name, snapshot_path(config), rebuild=config.rebuild)
     for fault in report.faults:
         console.print(f"note: {fault}")
-    return rank_table(config, table)
+    assessment = rank_table(config, table)
+    try:
+        with exclusive_writer(config.out):
+            store = TrackingStore(config.tracking_uri, config.arch.name, artifact_root=config.artifact_root)
+            write_base_runs(store, assessment)
+    except StoreError as error:
+        console.print(f"note: base runs not written to MLflow: {error.message}")
+    return 0
 
 
 def snapshot_path(config: AppConfig) -> Path:
@@ -37,128 +44,199 @@ def snapshot_path(config: AppConfig) -> Path:
     return config.out / "table" / f"{file_name(config.arch.name)}.parquet"
 
 
-def rank_table(config: AppConfig, table: pa.Table, *, settings: str | None = None) -> int:
-    """Rank the cells of a result table.
+def assess_table(config: AppConfig, table: pa.Table, *, settings: str | None = None) -> Assessment:
+    """Gate and rank the finetune cells of a result table.
 
     Raises:
-        TableError: nothing to rank.
+        TableError: nothing to rank, or no pretrained model to rank against.
     """
     cells = scored_cells(table)
-    cells = cells.filter(pc.equal(cells["method"], str(Method.FINETUNE)))
-    if not cells.num_rows:
+    finetuned = cells.filter(pc.equal(cells["method"], str(Method.FINETUNE)))
+    probed = cells.filter(pc.and_(pc.equal(cells["method"], str(Method.PROBE)), pc.equal(cells["task"], "mnli")))
+    if not finetuned.num_rows:
         raise TableError(
-            f"no scored cell for {config.arch.name} yet; run `make sweep ARCH={config.arch.name}` first",
+            f"no scored cell for {config.arch.name} yet; run `make sweep ARCH={config.arch.name}` or "
+            "`make import-published FROM=<folder>` first",
             arch=config.arch.name,
         )
     try:
-        chosen, notes = choose_settings(cells, pretrained=config.arch.pretrained.id, wanted=settings or config.settings)
-        matrix = score_matrix(cells, pretrained=config.arch.pretrained.id, settings=chosen)
-        ranking = rank_bases(matrix)
+        rng = np.random.default_rng(BOOTSTRAP_SEED)
+        return assess(finetuned, rng=rng, probes=probed, wanted=settings or config.settings)
     except ValueError as error:
         raise TableError(str(error), arch=config.arch.name) from error
-    notes += superseded_cells(cells, settings=chosen)
-    files = write_results(config.out / "rank" / file_name(config.arch.name), ranking_table(ranking))
-    _print(config, ranking, notes)
-    n_written = _write_base_runs(config, ranking, chosen)
-    console.print(
-        f"written: {files[0]}, {files[1]}" + (f"; {n_written} base runs in MLflow" if n_written is not None else "")
-    )
-    return 0
 
 
-def rank_table_if_possible(config: AppConfig, table: pa.Table, *, settings: str | None) -> None:
-    """Rank at the end of a sweep; where there is nothing to rank yet, say why."""
-    try:
-        rank_table(config, table, settings=settings)
-    except TableError as error:
-        console.print(f"no ranking yet: {error.message}")
+def rank_table(config: AppConfig, table: pa.Table, *, settings: str | None = None) -> Assessment:
+    """Rank the cells of a result table, print the ranking and write its files."""
+    assessment = assess_table(config, table, settings=settings)
+    name = file_name(config.arch.name)
+    files = write_results(config.out / "rank" / name, ranking_table(assessment))
+    audit = write_results(config.out / "integrity" / name, integrity_table(assessment))
+    _print(config, assessment)
+    console.print(f"written: {files[0]}, {files[1]}, {audit[0]}")
+    return assessment
 
 
-def ranking_table(ranking: Ranking) -> pa.Table:
-    """The ranking as published in files: points, x100; rank is null where a task is missing."""
-    ranks = [int(rank) or None for rank in ranking.rank]
-    columns = {
-        "base_model": pa.array(ranking.bases),
-        "rank": pa.array(ranks, pa.int64()),
-        "n_tasks": pa.array(ranking.n_tasks),
-        "n_cells": pa.array(ranking.n_cells),
-        "avg_score": pa.array(ranking.avg_score, from_pandas=True),
-        "avg_gain": pa.array(ranking.avg_gain, from_pandas=True),
-        "avg_gain_se": pa.array(ranking.avg_gain_se, from_pandas=True),
+def ranking_table(assessment: Assessment) -> pa.Table:
+    """The ranking as written to files: points, x100; rank and intervals are null for base models that lack a task."""
+    ranking = assessment.ranking
+
+    def ranks(values: np.ndarray) -> pa.Array:
+        return pa.array([int(value) or None for value in values], pa.int64())
+
+    def numbers(values: np.ndarray) -> pa.Array:
+        return pa.array(np.asarray(values, dtype=np.float64), from_pandas=True)
+
+    pretrained = {
+        "base_model": [assessment.pretrained],
+        "n_tasks": [len(assessment.tasks)],
+        "n_cells": [int(np.isfinite(assessment.baseline).sum())],
+        "avg_score": [float(np.mean(assessment.baseline_score))],
+        "avg_gain": [0.0],
+        "avg_gain_se": [0.0],
+        "integrity": ["baseline"],
+        "coverage": [1.0],
     }
-    return pa.table(columns)
+    columns = {
+        "base_model": pa.array(assessment.bases, pa.string()),
+        "rank": ranks(assessment.rank),
+        "n_tasks": pa.array(assessment.n_tasks, pa.int64()),
+        "n_cells": pa.array(assessment.n_cells, pa.int64()),
+        "avg_score": numbers(_average(assessment.task_score)),
+        "avg_gain": numbers(assessment.estimate.gain),
+        "avg_gain_se": numbers(assessment.estimate.se),
+        "rank_low": ranks(ranking.rank_low),
+        "rank_high": ranks(ranking.rank_high),
+        "tie_group": ranks(ranking.tie_group),
+        "p_adjusted": numbers(ranking.significance.p_holm),
+        "gain_shrunken": numbers(ranking.shrunken.gain),
+        "integrity": pa.array(assessment.integrity, pa.string()),
+        "coverage": numbers(assessment.estimate.coverage),
+        "probe_mnli": numbers(100 * assessment.probe),
+    }
+    table = pa.table(columns)
+    first = pa.table({name: pa.array(pretrained.get(name, [None]), table.schema.field(name).type) for name in columns})
+    return pa.concat_tables([first, table])
 
 
-def _print(config: AppConfig, ranking: Ranking, notes: list[str]) -> None:
-    rows = []
-    for index, name in enumerate(ranking.bases[:SHOWN]):
-        is_pretrained = name == config.arch.pretrained.id
+def _average(values: np.ndarray) -> np.ndarray:
+    """Mean over the tasks a base model has; every base model here has at least one."""
+    return np.nanmean(values, axis=1) if values.size else np.zeros(len(values))
+
+
+def integrity_table(assessment: Assessment) -> pa.Table:
+    """The gate's verdict on every row."""
+    audit = assessment.audit
+    return pa.table(
+        {
+            "base_model": pa.array([row.base_model for row in assessment.rows], pa.string()),
+            "row": pa.array([row.source_row for row in assessment.rows], pa.int64()),
+            "seed": pa.array([row.seed for row in assessment.rows], pa.int64()),
+            "status": pa.array(audit.status, pa.string()),
+            "kind": pa.array(audit.kind, pa.string()),
+            "reason": pa.array(audit.reason, pa.string()),
+            "lost_tasks": pa.array([" ".join(tasks) for tasks in audit.lost_tasks], pa.string()),
+            "evidence": pa.array(audit.evidence, pa.string()),
+        }
+    )
+
+
+def _print(config: AppConfig, assessment: Assessment) -> None:
+    estimate, ranking = assessment.estimate, assessment.ranking
+    average = float(np.mean(assessment.baseline_score))
+    cells = int(np.isfinite(assessment.baseline).sum())
+    rows = [
+        [
+            "",
+            f"{assessment.pretrained} (pretrained)",
+            str(len(assessment.tasks)),
+            str(cells),
+            points(average),
+            "",
+            "",
+            "",
+            "",
+        ]
+    ]
+    task_score = _average(assessment.task_score)
+    for index, name in enumerate(assessment.bases[:SHOWN]):
+        spread = f"{ranking.rank_low[index]}-{ranking.rank_high[index]}" if assessment.complete[index] else "-"
         rows.append(
             [
-                str(ranking.rank[index] or "-"),
-                f"{name} (pretrained)" if is_pretrained else name,
-                str(ranking.n_tasks[index]),
-                str(ranking.n_cells[index]),
-                points(ranking.avg_score[index]),
-                "baseline" if is_pretrained else points(ranking.avg_gain[index], signed=True),
-                "" if is_pretrained else points(ranking.avg_gain_se[index]),
+                str(assessment.rank[index] or "-"),
+                name + (" (repaired)" if assessment.integrity[index] == "repaired" else ""),
+                str(assessment.n_tasks[index]),
+                str(assessment.n_cells[index]),
+                points(task_score[index]),
+                points(estimate.gain[index], signed=True),
+                points(estimate.se[index]),
+                spread,
+                str(ranking.tie_group[index] or "-"),
             ]
         )
-    title = f"{config.arch.name}: {len(ranking.bases)} base models, {len(ranking.tasks)} tasks"
-    print_table(title, ["rank", "base model", "tasks", "cells", "average", "gain", "± se"], rows, left=2)
-    if len(ranking.bases) > SHOWN:
-        console.print(f"... and {len(ranking.bases) - SHOWN} more in the files")
-    for note in ([ranking.reason] if ranking.reason else []) + notes:
+    title = f"{config.arch.name}: {len(assessment.bases)} base models against the pretrained one, {len(assessment.tasks)} tasks"
+    columns = ["rank", "base model", "tasks", "cells", "average", "gain", "± se", "rank 95 %", "tie"]
+    print_table(title, columns, rows, left=2)
+    if len(assessment.bases) > SHOWN:
+        console.print(f"... and {len(assessment.bases) - SHOWN} more in the files")
+    set_aside = sum(status == "quarantined" for status in assessment.audit.status)
+    if set_aside:
+        console.print(f"{set_aside} of {len(assessment.rows)} rows set aside by the integrity gate")
+    console.print(ranking.sentence)
+    for note in assessment.notes:
         console.print(f"note: {note}")
 
 
-def _write_base_runs(config: AppConfig, ranking: Ranking, settings: str) -> int | None:
-    """One MLflow run per base model, for the compare view; only what changed is written. None when a sweep is writing."""
-    try:
-        with exclusive_writer(config.out):
-            return write_base_runs(
-                TrackingStore(config.tracking_uri, config.arch.name, artifact_root=config.artifact_root),
-                ranking,
-                settings,
-            )
-    except StoreError as error:
-        console.print(f"note: base runs not written to MLflow: {error.message}")
-        return None
+def write_base_runs(store: TrackingStore, assessment: Assessment) -> int:
+    """One MLflow run per base model, for the compare view; only what is new or changed is written, what is gone is deleted.
 
-
-def write_base_runs(store: TrackingStore, ranking: Ranking, settings: str) -> int:
-    """Write the ranking as ``base`` runs; returns how many were new or changed."""
+    Returns how many were written.
+    """
     now = int(time.time() * 1000)
     wanted: dict[str, tuple[str, dict[str, float]]] = {}
-    for index, name in enumerate(ranking.bases):
-        metrics = _base_metrics(ranking, index)
-        wanted[name] = (digest([settings, name, sorted(metrics.items())]), metrics)
+    for name, metrics in _base_metrics(assessment).items():
+        wanted[digest([assessment.settings, name, sorted(metrics.items())])] = (name, metrics)
     present = store.summary_keys(Kind.BASE)
-    keys = {key for key, _ in wanted.values()}
     for key, run_id in present.items():
-        if key not in keys:
+        if key not in wanted:
             store.client.delete_run(run_id)
-    new = {name: item for name, item in wanted.items() if item[0] not in present}
-    for name, (key, metrics) in new.items():
+    new = {key: item for key, item in wanted.items() if key not in present}
+    for key, (name, metrics) in new.items():
         store.write_run(
             name=name,
             tags={Tag.KIND: Kind.BASE, Tag.KEY: key},
-            params={Param.ARCH: store.arch, Param.BASE_MODEL: name, Param.SETTINGS: settings},
+            params={Param.ARCH: store.arch, Param.BASE_MODEL: name, Param.SETTINGS: assessment.settings},
             history=[(metric, value, 0, now) for metric, value in metrics.items()],
         )
     return len(new)
 
 
-def _base_metrics(ranking: Ranking, index: int) -> dict[str, float]:
-    values = {
-        Metric.AVG_SCORE: ranking.avg_score[index] / 100,
-        Metric.AVG_GAIN: ranking.avg_gain[index],
-        Metric.AVG_GAIN_SE: ranking.avg_gain_se[index],
-        Metric.RANK: float(ranking.rank[index]) or math.nan,
-        Metric.N_TASKS: float(ranking.n_tasks[index]),
-        Metric.N_CELLS: float(ranking.n_cells[index]),
+def _base_metrics(assessment: Assessment) -> dict[str, dict[str, float]]:
+    """Metrics of every ranked base model, and of the pretrained one."""
+    estimate, gain, score = assessment.estimate, assessment.gain, assessment.task_score
+    average = _average(score)
+    found: dict[str, dict[str, float]] = {
+        assessment.pretrained: {
+            Metric.AVG_SCORE: float(np.mean(assessment.baseline_score)) / 100,
+            Metric.AVG_GAIN: 0.0,
+            Metric.N_TASKS: float(len(assessment.tasks)),
+        }
+        | {
+            metric_name(Metric.TASK_SCORE, t): v / 100
+            for t, v in zip(assessment.tasks, assessment.baseline_score, strict=True)
+        }
     }
-    for column, task in enumerate(ranking.tasks):
-        values[metric_name(Metric.TASK_SCORE, task)] = ranking.task_score[index, column] / 100
-        values[metric_name(Metric.TASK_GAIN, task)] = ranking.gain[index, column]
-    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+    for index in np.flatnonzero(assessment.complete):
+        values = {
+            Metric.AVG_SCORE: average[index] / 100,
+            Metric.AVG_GAIN: estimate.gain[index],
+            Metric.AVG_GAIN_SE: estimate.se[index],
+            Metric.RANK: float(assessment.rank[index]),
+            Metric.N_TASKS: float(assessment.n_tasks[index]),
+            Metric.N_CELLS: float(assessment.n_cells[index]),
+        }
+        for column, task in enumerate(assessment.tasks):
+            values[metric_name(Metric.TASK_SCORE, task)] = score[index, column] / 100
+            values[metric_name(Metric.TASK_GAIN, task)] = gain[index, column]
+        found[assessment.bases[index]] = {name: float(value) for name, value in values.items() if np.isfinite(value)}
+    return found

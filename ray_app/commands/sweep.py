@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ray_app.commands import rank
 from ray_app.commands.console import console, write_csv
@@ -27,7 +28,7 @@ from ray_app.sweeps.plan import PlannedCell, Study, base_models, in_running_orde
 from ray_app.sweeps.progress import SweepProgress, spell_time
 from ray_app.sweeps.uploader import Uploader
 from ray_app.training.settings import Precision
-from tracking.errors import StorageError
+from tracking.errors import StorageError, TableError
 from tracking.records import write_atomically
 from tracking.schema import Kind, Tag
 from tracking.store import TrackingStore, exclusive_writer
@@ -106,7 +107,7 @@ class _Sweep:
             return OK
         if not todo:
             console.print("nothing to run: every cell is complete")
-            rank.rank_table(config, table, settings=settings)
+            self._rank(table, store, settings)
             return OK
         return self._train(store, uploader, todo, done, settings)
 
@@ -289,7 +290,7 @@ class _Sweep:
         elif summary["complete"]:
             table, _ = sync_table(self.config.tracking_uri, self.config.arch.name, rank.snapshot_path(self.config))
             if not summary["interrupted"] and any(cell.role == "target" for cell in todo):
-                rank.rank_table_if_possible(self.config, table, settings=settings)
+                self._rank(table, uploader.store, settings)
         left = len(todo) - summary["complete"] - len(summary["failed"])
         arch = self.config.arch.name
         todo_text = f"; {left} cells left, run the same command again to go on" if left else ""
@@ -302,6 +303,13 @@ class _Sweep:
         if summary["interrupted"]:
             return INTERRUPTED
         return SOME_FAILED if summary["failed"] or left else OK
+
+    def _rank(self, table: pa.Table, store: TrackingStore, settings: str | None) -> None:
+        """Rank what there is; where there is nothing to rank yet, say why."""
+        try:
+            rank.write_base_runs(store, rank.rank_table(self.config, table, settings=settings))
+        except TableError as error:
+            console.print(f"no ranking yet: {error.message}")
 
 
 def settle_precision(config: AppConfig) -> Precision:

@@ -139,6 +139,12 @@ def make_order(
         keep_model=cell.role == "source",
         storage=storage,
         params=params,
-        tags={**tags, Tag.SWEEP: sweep, Tag.ROLE: cell.role, Tag.MODEL_LICENCE: cell.licence},
+        tags={
+            **tags,
+            Tag.SWEEP: sweep,
+            Tag.ROLE: cell.role,
+            Tag.BASELINE: "true" if cell.baseline else "",
+            Tag.MODEL_LICENCE: cell.licence,
+        },
         empty=empty,
     )

@@ -30,6 +30,8 @@ class PlannedCell:
     """Folder of the base model; None when it is the model of cell ``requires``."""
     requires: str | None = None
     """Key of the source cell whose model is the base model."""
+    baseline: bool = False
+    """Its base model is the pretrained one."""
     licence: str = ""
     """Licence of the base model, where known."""
     cost: float = 0.0
@@ -171,6 +173,7 @@ def _cell(
         config=chosen,
         checkpoint=study.checkpoints[model.id].path if model else None,
         requires=requires,
+        baseline=base_model == study.arch.pretrained.id,
         licence=model.licence if model else "",
     )
 
