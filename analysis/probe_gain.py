@@ -93,8 +93,8 @@ def fit_probe_gain(probe: npt.ArrayLike, average: npt.ArrayLike) -> ProbeFit:
 def leave_family_out(probe: npt.ArrayLike, average: npt.ArrayLike, families: Sequence[str]) -> FamilyInfluence:
     """Correlations of probe and average gain with each family of base models left out in turn.
 
-    Checkpoints of one training run are not independent observations: a family far from the cloud can carry a
-    correlation alone (36 iterations of one fusion run do, in the published roberta-base results).
+    Checkpoints of one method and lineage are not independent observations: a family far from the cloud can carry a
+    correlation (36 ColD Fusion iterations of 5 seeds do, in the published roberta-base results: 0.71 with, 0.27 without).
 
     Args:
         probe, average: (n_bases,), points, NaN = missing.
