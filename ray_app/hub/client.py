@@ -80,8 +80,8 @@ class HubClient:
             UnreachableError: the hub is away or stays busy.
             ConfigError: not an id, or not a revision.
 
-        Cost: none for a commit listed before; else one request for a model, two or more for a data set (a thousand files
-        a page).
+        Cost: no request for a commit listed before, one for a branch; a data set's files, once a commit, one or more (a
+        thousand files a page).
         """
         check_hub_id(repo_id)
         if revision is not None:
@@ -101,13 +101,17 @@ class HubClient:
                 files = {file.rfilename: file.size or 0 for file in model.siblings or []}
             else:
                 commit = str(api.dataset_info(repo_id, revision=revision, timeout=_INFO_TIMEOUT_S).sha)
-                tree = api.list_repo_tree(repo_id, repo_type=kind.value, revision=commit, recursive=True)
-                files = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+                noted = noted_listing(self.cache, kind=kind, repo_id=repo_id, revision=commit)
+                files = noted.files if noted is not None else self._tree(api, repo_id, commit)
             if not is_commit(commit):
                 raise ValueError(f"the hub names no commit, but {commit!r}")
         listing = Listing(commit=commit, files=files)
         note_listing(self.cache, listing, kind=kind, repo_id=repo_id, revision=revision or "main")
         return listing
+
+    def _tree(self, api: huggingface_hub.HfApi, repo_id: str, commit: str) -> dict[str, int]:
+        tree = api.list_repo_tree(repo_id, repo_type=RepoKind.DATASET.value, revision=commit, recursive=True)
+        return {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
 
     def fetch(self, kind: RepoKind, repo_id: str, *, commit: str, name: str) -> Path:
         """One file at one commit, from the cache where it is there; checked against its SHA-256 where the hub states it.

@@ -154,9 +154,10 @@ CAUGHT = (
     hub_errors.EntryNotFoundError,
     hub_errors.XetDownloadError,
     OSError,
+    RuntimeError,
     ValueError,
     LookupError,
     TypeError,
 )
-"""All that a request through huggingface_hub may raise. ValueError, LookupError and TypeError come from reading an answer
-that is not a hub's (a login page of a network, say)."""
+"""All that a request through huggingface_hub may raise. RuntimeError comes from its Xet transfers; ValueError, LookupError
+and TypeError come from reading an answer that is not a hub's (a login page of a network, say)."""
