@@ -226,6 +226,8 @@ def _published_rows(run: Any) -> list[dict[str, Any]]:
         "role": "target",
         "attempt": run.info.run_id[:8],
     }
+    # only repetitions of the pretrained model have seeds
+    shared["baseline"] = None if shared.get(Param.SEED) is None else "true"
     rows = []
     for name, value in run.data.metrics.items():
         if name.startswith(Metric.TASK_SCORE):

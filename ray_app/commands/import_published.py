@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ray_app.commands.console import console
+from ray_app.commands.console import console, write_csv
 from ray_app.commands.sweep import check_folder
 from ray_app.config import AppConfig
 from tracking.errors import ConfigError
-from tracking.published import read_published
+from tracking.published import PublishedResults, read_published
 from tracking.published_import import import_published
 from tracking.store import exclusive_writer
+
+SHOWN = 5
+"""Faults printed; the file holds all."""
 
 
 def run(config: AppConfig) -> int:
@@ -23,9 +28,8 @@ def run(config: AppConfig) -> int:
     if config.source is None:
         raise ConfigError("FROM: not given; name the folder with models_tested.csv and models_results_*_pretrain.csv")
     results = read_published(config.source)
-    for fault in results.faults:
-        console.print(f"note: {fault}")
     check_folder(config.out, min_free_bytes=200_000_000)
+    _report_faults(config, results)
     bar = Progress(
         TextColumn("importing"),
         BarColumn(),
@@ -51,3 +55,20 @@ def run(config: AppConfig) -> int:
         f"next: make rank ARCH={results.architectures[0].name}" if results.architectures else "nothing to rank"
     )
     return 0
+
+
+def _report_faults(config: AppConfig, results: PublishedResults) -> None:
+    """Say what is wrong with the files: counts and a few lines here, all of it in a file."""
+    if not results.faults:
+        return
+    columns = ["file", "line", "architecture", "model", "kind", "message"]
+    rows = [[f.file, f.line, f.arch, f.model, f.kind.value, f.message] for f in results.faults]
+    path = write_csv(config.out / "import" / "faults.csv", columns, rows)
+    counts = Counter(fault.kind.value for fault in results.faults)
+    console.print(
+        f"{len(rows)} faults in the files ({', '.join(f'{n} {kind}' for kind, n in counts.most_common())}): {path}"
+    )
+    for fault in results.faults[:SHOWN]:
+        console.print(f"  {fault.message}")
+    if len(rows) > SHOWN:
+        console.print(f"  ... and {len(rows) - SHOWN} more")
