@@ -60,6 +60,7 @@ def _run(command: str, rest: Sequence[str]) -> int:
         raise ConfigError(f"{command}: no such command{nearest(command, COMMANDS)}")
     config = load_config(to_overrides(rest), any_arch=command not in TRAINING)
     logging.basicConfig(level=config.debug.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every address at INFO
     module = importlib.import_module(f"ray_app.commands.{command.replace('-', '_')}")
     return int(module.run(config))
 

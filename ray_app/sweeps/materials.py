@@ -63,6 +63,7 @@ class TaskShelf:
         self.cache = cache
         self.offline = offline
         self._raw: dict[str, tuple[Any, str]] = {}
+        self._commits: dict[str, str] = {}
         self._read: dict[TaskVariant, TaskData] = {}
 
     def revision(self, name: str) -> str:
@@ -73,7 +74,14 @@ class TaskShelf:
         """
         if self.mirror is not None:
             return mirror_revision(self.configs[name], mirror=self.mirror)
-        return self._fetch(name)[1]
+        if name in self._raw:
+            return self._raw[name][1]
+        from ray_app.hub.datasets_hub import task_commit
+
+        require_hub_id(self.configs[name])
+        if name not in self._commits:
+            self._commits[name] = task_commit(self.configs[name], cache_dir=self.cache, offline=self.offline)
+        return self._commits[name]
 
     def _fetch(self, name: str) -> tuple[Any, str]:
         from ray_app.hub.datasets_hub import fetch_task_tables

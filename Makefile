@@ -1,0 +1,71 @@
+# The front door. `make help` lists what there is; the two to begin with are `make sweep` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+PY := $(VENV)/bin/python
+COMMANDS := sweep rank ui import-published report card register publish analyze assess start probe proxies backtest clean-features
+VARIABLES := ARCH SUITE CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE REBUILD SETTINGS FROM FAITHFUL MODEL TASK TASKS SET \
+             BUDGET PROBE FORCE LIMIT ARGS
+# only what was given on make's own command line counts, not a variable of that name in the environment
+GIVEN = $(foreach v,$(VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)='$(subst ','\'',$($(v)))'))
+export MLFLOW_DISABLE_TELEMETRY := true
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup $(COMMANDS) config check test test-all bench licenses clean
+
+help: ## this list
+	@echo "Startline: which checkpoint to start finetuning from, and how sure that is."
+	@echo
+	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@echo
+	@echo "  sweep              finetune base models over tasks on Ray, log every finetune to MLflow, rank"
+	@echo "                       ARCH=t5-small  SUITE=general  CANDIDATES=roberta_paper  SEEDS=3  EXPERIMENT=in_house"
+	@echo "                       MIRROR=dir  CLUSTER=local  OUT=dir  DRY=1  ARGS=\"any.hydra=override\""
+	@echo "  rank               rank base models from MLflow:               ARCH=...  SETTINGS=hash  REBUILD=1"
+	@echo "  ui                 open MLflow's UI on the results:            OUT=dir"
+	@echo "  import-published   published results into MLflow:              FROM=folder"
+	@echo "  report             static leaderboard site:                    FAITHFUL=1 FROM=folder for the published pages"
+	@echo "  analyze            the analyses of 'Where to start?':          ARCH=...  SET=in_house"
+	@echo "  assess             what a new model is worth:                  MODEL=...  ARCH=..."
+	@echo "  start              where to start for a new target:            TASK=...  ARCH=...  BUDGET=n"
+	@echo "  probe              linear probes of a candidate list:          ARCH=...  TASKS=mnli"
+	@echo "  proxies            transferability scores for one target:      TASK=...  ARCH=..."
+	@echo "  backtest           which proxy to trust, on your own results:  ARCH=..."
+	@echo "  card, register, publish   model card, MLflow registry, pull request on the hub (dry run unless told)"
+
+setup: $(READY) ## make .venv and install what pyproject.toml names, at the versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print('\n'.join(p['dependencies'] + p['optional-dependencies']['dev']))" > $(VENV)/requirements.txt
+	@echo "setting up $(VENV) (once, a few minutes)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r $(VENV)/requirements.txt -c constraints.txt
+	@touch $@
+
+$(COMMANDS) config: $(READY)
+	@$(PY) -m ray_app $@ $(GIVEN)
+
+licenses: $(READY) ## the tasks with their sources and licences, as a Markdown table
+	@$(PY) -m ray_app.commands.licenses
+
+check: $(READY) ## ruff, mypy and the architecture test
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q tests/unit/test_architecture.py
+
+test: $(READY) ## unit, contract and integration tests, on two cores
+	@$(PY) -m pytest -n 2 --dist loadgroup -m "not browser and not chaos and not slow" tests/unit tests/contract tests/integration
+	@$(PY) -m pytest -m "slow and not browser and not chaos" tests/integration tests/contract
+
+test-browser: $(READY) ## end-to-end tests of the site in Chromium (skipped where there is none)
+	@$(PY) -m pytest -m browser tests/browser
+
+chaos: $(READY) ## kill things in the middle of a sweep and compare with an undisturbed one
+	@$(PY) -m pytest -m chaos tests/chaos
+
+bench: ## how to repeat the benchmarks
+	@grep -h '^    ' docs/benchmarks.md | grep 'tests/bench' || true
+
+clean: ## remove outputs/ (results!) after asking; .venv stays
+	@printf "remove outputs/ with all results? [y/N] "; read answer; [ "$$answer" = y ] && rm -rf outputs || echo "kept"
