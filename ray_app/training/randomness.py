@@ -6,6 +6,7 @@ before, how a batch was cut into micro-batches, or where training was resumed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,11 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from ray_app.training.batches import PAD_TO
+
 POOL_BITS = 24
 """The pool of dropout draws holds 2**24 of them (16 MiB)."""
 WINDOWS = 2 ** (POOL_BITS - 1)
 """Where a row's window may start; fixed, so that it does not depend on how far the row is padded."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FEWEST_CALLS = 16
+"""Dropout calls of a forward pass whose windows are drawn at once, before their number is known."""
 
 
 def derive_seed(seed: int, *names: object) -> int:
@@ -48,16 +53,21 @@ class DropoutPool:
     def __init__(self, *, seed: int, device: torch.device | str) -> None:
         self.seed = seed
         self.device = torch.device(device)
-        self._pools: dict[float, torch.Tensor] = {}
+        self.n_calls = _FEWEST_CALLS
+        """Most dropout calls of a forward pass so far; how many windows to draw ahead, no part of any number."""
+        self._pools: dict[tuple[float, torch.dtype], torch.Tensor] = {}
 
-    def draws(self, p: float) -> torch.Tensor:
-        """The pool for drop probability ``p``: shape (2**24,), bool, True = kept."""
-        if p not in self._pools:
-            generator = np.random.Generator(np.random.SFC64(derive_seed(self.seed, "dropout", f"{p:.6f}")))
-            threshold = np.uint16(min(65535, round(p * 65536)))
-            kept = generator.integers(0, 65536, size=2**POOL_BITS, dtype=np.uint16) >= threshold
-            self._pools[p] = torch.from_numpy(kept).to(self.device)
-        return self._pools[p]
+    def draws(self, p: float, dtype: torch.dtype = torch.bool) -> torch.Tensor:
+        """The pool for drop probability ``p``: shape (2**24,), 1 (True) = kept, as ``dtype``."""
+        if (p, dtype) not in self._pools:
+            if dtype is torch.bool:
+                generator = np.random.Generator(np.random.SFC64(derive_seed(self.seed, "dropout", f"{p:.6f}")))
+                threshold = np.uint16(min(65535, round(p * 65536)))
+                kept = generator.integers(0, 65536, size=2**POOL_BITS, dtype=np.uint16) >= threshold
+                self._pools[p, dtype] = torch.from_numpy(kept).to(self.device)
+            else:
+                self._pools[p, dtype] = self.draws(p).to(dtype)
+        return self._pools[p, dtype]
 
 
 class RowKeyedDropout(TorchFunctionMode):
@@ -69,6 +79,9 @@ class RowKeyedDropout(TorchFunctionMode):
     dropout inside ``scaled_dot_product_attention`` is done the same way by its formula softmax(QK'/sqrt(d) + M) V (the fused
     kernels cannot take a mask of their own); without dropout the fused kernel runs.
 
+    A tensor whose first axis is not as long as the batch has rows (position embeddings) gets one mask a step, the same in
+    every micro-batch. Models that put the sequence before the rows, or features before the sequence, are not covered.
+
     Args:
         pool: the cell's draws.
         step: optimiser step.
@@ -79,13 +92,14 @@ class RowKeyedDropout(TorchFunctionMode):
     def __init__(self, pool: DropoutPool, *, step: int, rows: np.ndarray, stride: int) -> None:
         super().__init__()
         self.pool = pool
-        self.stride = stride
+        self.stride = -(-stride // PAD_TO) * PAD_TO
         self.n_rows = len(rows)
         self._calls = 0
         base = np.uint64(derive_seed(pool.seed, "mask", step))
+        identities = np.append(rows.astype(np.uint64) + np.uint64(1), np.uint64(0))  # the last: what all rows share
         with np.errstate(over="ignore"):
-            self._row_keys = _mix(base + (rows.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-            self._shared_key = _mix(np.array([base], dtype=np.uint64))
+            self._keys = _mix(base + identities * _GOLDEN)
+        self._table = torch.empty(0, dtype=torch.int64)
 
     def __torch_function__(
         self,
@@ -98,8 +112,9 @@ class RowKeyedDropout(TorchFunctionMode):
         given = kwargs or {}
         if func is F.dropout:
             return self._dropout(*args, **given)
-        if func is F.scaled_dot_product_attention and given.get("dropout_p", 0.0) > 0.0:
-            return self._attention(*args, **given)
+        if func is F.scaled_dot_product_attention:
+            p = args[4] if len(args) > 4 else given.get("dropout_p", 0.0)
+            return self._attention(*args, **given) if p > 0.0 else func(*args, **given)
         return func(*args, **given)
 
     def _dropout(
@@ -107,33 +122,43 @@ class RowKeyedDropout(TorchFunctionMode):
     ) -> torch.Tensor:
         if not training or p == 0.0:
             return values
-        return values * self._mask(values, p) * (1.0 / (1.0 - p))
+        return values * self._mask(values, p) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
     def _mask(self, values: torch.Tensor, p: float) -> torch.Tensor:
-        """Mask of the shape of ``values``: windows by row where the first axis is the rows, one window otherwise."""
-        self._calls += 1
-        by_row = values.shape[0] == self.n_rows
-        keys = self._row_keys if by_row else self._shared_key
-        shape = tuple(values.shape[1:]) if by_row else tuple(values.shape)
-        strides = self._strides(shape)
-        extent = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
-        pool = self.pool.draws(p)
-        if extent > pool.shape[0] - WINDOWS:
-            raise ValueError(f"a dropout mask of {shape} spans {extent} draws, at most {pool.shape[0] - WINDOWS} are held")
-        with np.errstate(over="ignore"):
-            offsets = _mix(keys + np.uint64(self._calls) * _GOLDEN) % np.uint64(WINDOWS)
-        windows = pool.as_strided((WINDOWS, *shape), (1, *strides))
-        mask = windows[torch.from_numpy(offsets.astype(np.int64)).to(pool.device)]
-        return mask if by_row else mask[0]
+        """Mask of the shape of ``values``, or of its shape less the rows where it has none.
 
-    def _strides(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Place of an element within its row; attention weights (heads, queries, keys) are placed by the fixed stride."""
-        if len(shape) == 3:
-            return (self.stride * self.stride, self.stride, 1)
-        strides = [1]
-        for size in reversed(shape[1:]):
-            strides.append(strides[-1] * size)
-        return tuple(reversed(strides)) if shape else ()
+        The last two axes are a window of the pool: a row of attention weights (queries, keys) begins every ``stride`` draws,
+        features directly follow each other. Axes between the rows and those two (heads) shift the window.
+        """
+        by_row = values.ndim > 0 and values.shape[0] == self.n_rows
+        shape = tuple(values.shape[1:]) if by_row else tuple(values.shape)
+        window, between = shape[-2:], shape[:-2]
+        width = window[-1] if window else 1
+        place = max(self.stride, width) if between else width
+        strides = (place, 1)[2 - len(window) :]
+        extent = (window[0] - 1) * place + width if len(window) == 2 else width
+        # Products of one type are several times faster on a CPU; elsewhere a mask of bytes saves memory.
+        pool = self.pool.draws(p, values.dtype if values.device.type == "cpu" else torch.bool)
+        if extent > pool.shape[0] - WINDOWS:
+            raise ValueError(
+                f"a dropout mask of {window} spans {extent} draws, expected at most {pool.shape[0] - WINDOWS}; lower max_length"
+            )
+        offsets = self._next_offsets()
+        offsets = offsets[:-1] if by_row else offsets[-1]
+        for size in between:
+            offsets = (offsets[..., None] + _shifts(size, offsets.device)) % WINDOWS
+        return pool.as_strided((WINDOWS, *window), (1, *strides))[offsets]
+
+    def _next_offsets(self) -> torch.Tensor:
+        """Where the windows of this call start, shape (n_rows + 1,): every row's, and the one that all rows share."""
+        self._calls += 1
+        if self._calls > len(self._table):
+            calls = np.arange(1, max(self.pool.n_calls, 2 * len(self._table)) + 1, dtype=np.uint64)
+            with np.errstate(over="ignore"):
+                offsets = _mix(self._keys[None, :] + calls[:, None] * _GOLDEN) % np.uint64(WINDOWS)
+            self._table = torch.from_numpy(offsets.astype(np.int64)).to(self.pool.device)
+        self.pool.n_calls = max(self.pool.n_calls, self._calls)
+        return self._table[self._calls - 1]
 
     def _attention(
         self,
@@ -146,15 +171,30 @@ class RowKeyedDropout(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        """softmax(Q K' * scale + M), dropout by row, times V; shapes (rows, heads, length, width)."""
+        """softmax(Q K' * scale + M), dropout by row, times V; shapes (rows, heads, length, width).
+
+        What M forbids gets the lowest finite weight, not minus infinity: a padded query may see no key at all, and a softmax
+        over nothing has no gradient but NaN.
+        """
+        if enable_gqa:
+            key, value = (part.repeat_interleave(query.shape[-3] // part.shape[-3], -3) for part in (key, value))
         factor = scale if scale is not None else query.shape[-1] ** -0.5
         weights = torch.matmul(query, key.transpose(-2, -1)) * factor
+        lowest = torch.finfo(weights.dtype).min
         if is_causal:
             allowed = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).tril()
-            weights = weights.masked_fill(~allowed, float("-inf"))
-        if attn_mask is not None:
-            weights = (
-                weights.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else weights + attn_mask
-            )
+            weights = weights.masked_fill(~allowed, lowest)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            weights = weights.masked_fill(~attn_mask, lowest)
+        elif attn_mask is not None:
+            weights = weights + attn_mask.clamp(min=lowest)
         weights = torch.softmax(weights, dim=-1, dtype=torch.float32).to(value.dtype)
         return torch.matmul(self._dropout(weights, dropout_p, True), value)
+
+
+@functools.cache
+def _shifts(size: int, device: torch.device) -> torch.Tensor:
+    """How far the windows of heads lie apart: a fixed hash of the head's number, shape (size,)."""
+    with np.errstate(over="ignore"):
+        mixed = _mix(np.arange(1, size + 1, dtype=np.uint64) * _GOLDEN) % np.uint64(WINDOWS)
+    return torch.from_numpy(mixed.astype(np.int64)).to(device)
