@@ -121,6 +121,7 @@ class Finetuning:
         self.device = torch.device(device)
         loaded.reset(seed)
         self.model = loaded.model.to(self.device)
+        self._choose_trained(loaded)
         self.learner = make_learner(loaded, task)
         self.pool = DropoutPool(seed=derive_seed(seed, "pool"), device=self.device)
         self.progress = Progress(micro_batch_tokens=execution.micro_batch_tokens)
@@ -130,6 +131,16 @@ class Finetuning:
         self.total_steps = max(1, math.ceil(self.steps_per_epoch * config.max_epochs))
         self.optimizer = self._make_optimizer()
         self.anchor = self._make_anchor(loaded) if config.distance_penalty else {}
+
+    def _choose_trained(self, loaded: LoadedModel) -> None:
+        """Every weight is trained, or those of the new head alone; set anew for each cell, for models are used again."""
+        head = set(loaded.fresh)
+        if self.config.freeze_backbone and not head:
+            raise ValueError(
+                "freeze_backbone leaves nothing to train: a text-to-text model answers with its own head; use `make probe`"
+            )
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not self.config.freeze_backbone or name.rpartition(".")[0] in head)
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         spared = [

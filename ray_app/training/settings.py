@@ -52,6 +52,8 @@ class FinetuneConfig:
     """Arithmetic."""
     distance_penalty: float = 0.0
     """Weight of half the squared distance of the backbone to the base model's weights (App. I.1), added to the loss."""
+    freeze_backbone: bool = False
+    """Train only the new head: the paper's linear probe (section 4.2)."""
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
@@ -78,8 +80,14 @@ class FinetuneConfig:
         return found
 
     def hyperparameters(self) -> dict[str, object]:
-        """Values by name, ready for hashing."""
-        return {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
+        """Values by name, ready for hashing.
+
+        ``freeze_backbone`` is left out while false: its absence says the same, and cells from before it keep their keys.
+        """
+        values = {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
+        if not self.freeze_backbone:
+            del values["freeze_backbone"]
+        return values
 
 
 @dataclass(kw_only=True)
