@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -14,9 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tracking.errors import CheckpointError, StorageError, TaskDataError
+
 SPLITS = ("train", "validation", "test")
 FORMAT_VERSION = 1
 """Version of the files; part of the folder's name, so that an older one is never read."""
+_ROWS_AT_ONCE = 4096
+"""Rows tokenised together."""
 
 
 class Family(Enum):
@@ -69,25 +74,43 @@ class EncodedSplit:
 
 
 class EncodedTask:
-    """A tokenised task: its facts and its three splits, opened on first use."""
+    """A tokenised task: its facts and its three splits, opened on first use.
+
+    Raises:
+        TaskDataError: the folder is missing or damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        meta = json.loads((folder / "meta.json").read_text())
-        self.max_length: int = meta["max_length"]
-        self.pad_id: int = meta["pad_id"]
-        self.facts = TaskFacts(
-            name=meta["task"],
-            label_names=tuple(meta["label_names"]),
-            label_words=tuple(meta["label_words"]),
-            regression=meta["regression"],
-        )
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+            self.max_length: int = meta["max_length"]
+            self.pad_id: int = meta["pad_id"]
+            self.facts = TaskFacts(
+                name=meta["task"],
+                label_names=tuple(meta["label_names"]),
+                label_words=tuple(meta["label_words"]),
+                regression=meta["regression"],
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise self._unreadable(error) from error
         self._splits: dict[str, EncodedSplit] = {}
 
     def __getitem__(self, split: str) -> EncodedSplit:
         if split not in self._splits:
-            self._splits[split] = EncodedSplit(self.folder / f"{split}.arrow")
+            try:
+                self._splits[split] = EncodedSplit(self.folder / f"{split}.arrow")
+            except (OSError, pa.ArrowException, KeyError) as error:
+                raise self._unreadable(error) from error
         return self._splits[split]
+
+    def _unreadable(self, error: Exception) -> TaskDataError:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return TaskDataError(
+            f"the tokenised task {self.folder} cannot be read ({reason}), expected what a sweep prepares; remove the folder "
+            "and run the sweep again",
+            path=str(self.folder),
+        )
 
 
 def encode_task(
@@ -111,16 +134,18 @@ def encode_task(
             text-to-text model gets 'task column: text column: text'.
         family: encoder or text-to-text.
         max_length: most tokens of a row; longer ones are cut at the end (pairs: the longer segment first).
+
+    Raises:
+        CheckpointError: the tokenizer has no pad token.
+        StorageError: the folder cannot be written.
     """
     if (folder / "meta.json").exists():
         return EncodedTask(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for split in SPLITS:
-        table = _encode_split(tokenizer, tables[split], facts, text_columns, family=family, max_length=max_length)
-        with pa.OSFile(str(temporary / f"{split}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"the tokenizer {type(tokenizer).__name__} for task {facts.name} has no pad token, expected one (rows of a batch "
+            "differ in length); leave this model out"
+        )
     meta = {
         "version": FORMAT_VERSION,
         "task": facts.name,
@@ -130,37 +155,67 @@ def encode_task(
         "max_length": max_length,
         "pad_id": tokenizer.pad_token_id,
     }
-    (temporary / "meta.json").write_text(json.dumps(meta))
+    encode = functools.partial(
+        _encode_rows, tokenizer, facts=facts, text_columns=text_columns, family=family, max_length=max_length
+    )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own even among threads; one that a killed process left behind is never taken up.
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        try:
+            for split in SPLITS:
+                _write_split(temporary / f"{split}.arrow", tables[split], encode)
+            (temporary / "meta.json").write_text(json.dumps(meta))
+            temporary.chmod(0o755)
+            _put_in_place(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the tokenised task {folder} ({error.strerror or error}); free space or choose another cache folder",
+            path=str(folder),
+        ) from error
+    return EncodedTask(folder)
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename a whole folder to its name; where another process was faster, its folder stays."""
+    if folder.exists() and not (folder / "meta.json").exists():
+        shutil.rmtree(folder)  # whole folders have one: these are remains
     try:
         temporary.replace(folder)
     except OSError:
         if not (folder / "meta.json").exists():
             raise
-        shutil.rmtree(temporary, ignore_errors=True)
-    return EncodedTask(folder)
 
 
-def _encode_split(
-    tokenizer: Any, table: pa.Table, facts: TaskFacts, text_columns: Sequence[str], *, family: Family, max_length: int
+def _write_split(path: Path, table: pa.Table, encode: Callable[[pa.Table], pa.Table]) -> None:
+    """Tokenise a split some rows at a time (token ids as Python numbers take ten times their size) and write it as one block."""
+    starts = range(0, max(1, table.num_rows), _ROWS_AT_ONCE)
+    whole = pa.concat_tables([encode(table.slice(start, _ROWS_AT_ONCE)) for start in starts]).combine_chunks()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
+        writer.write_table(whole)
+
+
+def _encode_rows(
+    tokenizer: Any, table: pa.Table, *, facts: TaskFacts, text_columns: Sequence[str], family: Family, max_length: int
 ) -> pa.Table:
     columns = [table[name].to_pylist() for name in text_columns]
-    label_type = pa.float64() if facts.regression else pa.int64()
-    arrays: dict[str, pa.Array] = {}
-    if not table.num_rows:
-        arrays["input_ids"] = pa.array([], pa.large_list(pa.int32()))
-    elif family is Family.TEXT_TO_TEXT:
-        texts = [
+    rows_of_ids = pa.large_list(pa.int32())
+    names = ["input_ids"]
+    if family is Family.TEXT_TO_TEXT:
+        first = [
             f"{facts.name} " + " ".join(f"{name}: {text}" for name, text in zip(text_columns, row, strict=True))
             for row in zip(*columns, strict=True)
         ]
-        encoded = tokenizer(texts, truncation=True, max_length=max_length)
-        arrays["input_ids"] = pa.array(encoded["input_ids"], pa.large_list(pa.int32()))
+        second = None
     else:
         separator = f" {tokenizer.sep_token} " if tokenizer.sep_token else " "
+        first = columns[0]
         second = [separator.join(row) for row in zip(*columns[1:], strict=True)] if len(columns) > 1 else None
-        encoded = tokenizer(columns[0], second, truncation=True, max_length=max_length)
-        arrays["input_ids"] = pa.array(encoded["input_ids"], pa.large_list(pa.int32()))
-        if second is not None and "token_type_ids" in encoded:
-            arrays["token_type_ids"] = pa.array(encoded["token_type_ids"], pa.large_list(pa.int32()))
-    arrays["label"] = table["label"].combine_chunks().cast(label_type)
-    return pa.table(arrays)
+        if second is not None and "token_type_ids" in tokenizer.model_input_names:
+            names.append("token_type_ids")
+    encoded = tokenizer(first, second, truncation=True, max_length=max_length) if first else {key: [] for key in names}
+    arrays: dict[str, pa.Array] = {name: pa.array(encoded[name], rows_of_ids) for name in names}
+    labels = table["label"].cast(pa.float64() if facts.regression else pa.int64())
+    return pa.table({**arrays, "label": labels})
