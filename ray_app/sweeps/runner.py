@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -71,7 +72,25 @@ def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
     try:
         yield
     finally:
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """Stop Ray, with what Tune left behind collected before and nothing collected meanwhile.
+
+    A cycle that holds an actor handle and is collected by another thread (the uploader) between the end of Ray's core worker
+    and its removal in Python makes Ray exit the whole process on the spot, results not yet uploaded and all.
+    """
+    import ray
+
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def check_resources(cluster: ClusterConfig) -> None:
