@@ -54,11 +54,12 @@ def cut(rows: np.ndarray, lengths: np.ndarray, *, max_tokens: int) -> list[np.nd
 
 
 def collate(split: EncodedSplit, rows: np.ndarray, *, pad_id: int, pad_to: int | None = None) -> MicroBatch:
-    """Pad the given rows to their longest (a multiple of 8), or to ``pad_to`` tokens where given."""
+    """Pad the given rows, at least one, to their longest (a multiple of 8), or to ``pad_to`` tokens where given."""
     lengths = split.lengths[rows]
-    width = pad_to or int(-(-lengths.max() // PAD_TO) * PAD_TO)
+    width = int(-(-lengths.max() // PAD_TO) * PAD_TO) if pad_to is None else pad_to
     places = np.arange(width)[None, :] < lengths[:, None]
-    source = np.concatenate([np.arange(split.offsets[row], split.offsets[row + 1]) for row in rows])
+    ends = np.cumsum(lengths)
+    source = np.arange(ends[-1]) + np.repeat(split.offsets[rows] - (ends - lengths), lengths)
     ids = np.full(places.shape, pad_id, dtype=np.int64)
     ids[places] = split.tokens[source]
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(places.astype(np.int64))}
