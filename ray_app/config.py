@@ -29,6 +29,7 @@ from ray_app.sweeps.settings import (
 )
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig
 from tracking.errors import ConfigError
+from tracking.schema import file_name
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("arch", "candidates", "suite", "experiment", "method", "cluster", "tracking", "debug")
@@ -95,6 +96,11 @@ class AppConfig:
     def storage(self) -> Path:
         """Folder for records, checkpoints and intermediate models."""
         return (self.cluster.storage or self.out / "storage").expanduser().absolute()
+
+    @property
+    def table_path(self) -> Path:
+        """Where the result table of the architecture is kept."""
+        return self.out / "table" / f"{file_name(self.arch.name)}.parquet"
 
     @property
     def tracking_uri(self) -> str:

@@ -7,8 +7,8 @@ from collections import Counter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ray_app.commands.console import console, write_csv
-from ray_app.commands.sweep import check_folder
 from ray_app.config import AppConfig
+from ray_app.sweeps.session import check_folder
 from tracking.errors import ConfigError
 from tracking.published import PublishedResults, read_published
 from tracking.published_import import import_published

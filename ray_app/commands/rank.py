@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ BOOTSTRAP_SEED = 0
 
 def run(config: AppConfig) -> int:
     """Bring the result table up to date, rank, print, write files and MLflow's base runs; returns the exit code."""
-    table, report = sync_table(config.tracking_uri, config.arch.name, snapshot_path(config), rebuild=config.rebuild)
+    table, report = sync_table(config.tracking_uri, config.arch.name, config.table_path, rebuild=config.rebuild)
     for fault in report.faults:
         console.print(f"note: {fault}")
     assessment = rank_table(config, table)
@@ -37,11 +36,6 @@ def run(config: AppConfig) -> int:
     except StoreError as error:
         console.print(f"note: base runs not written to MLflow: {error.message}")
     return 0
-
-
-def snapshot_path(config: AppConfig) -> Path:
-    """Where the result table of an architecture is kept."""
-    return config.out / "table" / f"{file_name(config.arch.name)}.parquet"
 
 
 def assess_table(config: AppConfig, table: pa.Table, *, settings: str | None = None) -> Assessment:

@@ -1,0 +1,260 @@
+"""One invocation that runs cells: plans them against what MLflow holds, tokenises, trains on Ray Tune, uploads.
+
+`make sweep` runs one plan, `make start` a plan a round; both come through here, so a cell that is complete costs neither anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+
+from ray_app.config import CONF, AppConfig
+from ray_app.hub.task_yaml import read_task_config
+from ray_app.sweeps.materials import TaskShelf, TaskVariant, require_all
+from ray_app.sweeps.orders import Order, Storage, make_order
+from ray_app.sweeps.outcome import SweepOutcome
+from ray_app.sweeps.plan import PlannedCell, Study, base_models, in_running_order, plan_cells, remaining_cells
+from ray_app.sweeps.progress import SweepProgress
+from ray_app.sweeps.uploader import Uploader
+from ray_app.training.settings import Precision
+from tracking.errors import StorageError
+from tracking.schema import Tag
+from tracking.store import TrackingStore
+from tracking.table import scored_cells, sync_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan:
+    """What a study comes to, given what is complete."""
+
+    study: Study
+    cells: list[PlannedCell]
+    """Every cell of the study."""
+    todo: list[PlannedCell]
+    """Cells to be run, tokenised and costed, in running order."""
+    done: list[PlannedCell]
+    """Cells that need not be run."""
+
+    @property
+    def settings(self) -> str | None:
+        """Settings hash of the target cells; None without any."""
+        return next((cell.identity.settings for cell in self.cells if cell.role == "target"), None)
+
+
+class SweepSession:
+    """Plans and runs cells under one id, with one uploader beside the driver.
+
+    Args:
+        config: the request; ``study`` takes others of the same architecture and output folder.
+        console: where progress is shown.
+    """
+
+    def __init__(self, config: AppConfig, *, console: Console) -> None:
+        self.config = config
+        self.console = console
+        self.id = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+        self.storage = Storage(root=config.storage)
+        self.cache = config.cache.expanduser().absolute()
+        self.mirror = config.mirror.expanduser().absolute() if config.mirror else None
+        self.store = TrackingStore(config.tracking_uri, config.arch.name, artifact_root=config.artifact_root)
+        self.uploader = Uploader(self.store, self.storage.records, complete=())
+        self.tags = run_tags()
+        self._runs = 0
+
+    def open(self) -> pa.Table:
+        """Settle what an interrupted run left behind, learn which cells are complete; returns the result table."""
+        self.store.discard_half_written()
+        self.uploader.drain(check=True)
+        table = self.sync(rebuild=self.config.rebuild)
+        self.uploader.complete.update(scored_cells(table)["key"].to_pylist())
+        if self.config.embedded is not None:
+            self._make_embedded()
+        return table
+
+    def sync(self, *, rebuild: bool = False) -> pa.Table:
+        """The result table, brought up to date."""
+        config = self.config
+        return sync_table(config.tracking_uri, config.arch.name, config.table_path, rebuild=rebuild)[0]
+
+    def _make_embedded(self) -> None:
+        from ray_app.embedded.mirror import make_embedded_mirror
+
+        assert self.config.embedded is not None
+        made = make_embedded_mirror(
+            self.cache / "embedded", self.config.embedded, lambda text: self.console.print(text)
+        )
+        self.mirror = made.folder
+
+    def study(self, config: AppConfig | None = None) -> Study:
+        """Settle precision, find every checkpoint and task of a request (the session's own, or a part of it)."""
+        config = config or self.config
+        method = dataclasses.replace(config.method, precision=settle_precision(config))
+        names = [*config.suite.tasks, *(task for group in config.candidates.sources for task in group.tasks)]
+        tasks = {name: read_task_config(CONF / "task" / f"{name}.yaml") for name in dict.fromkeys(names)}
+        shelf = TaskShelf(tasks, mirror=self.mirror, cache=self.cache, offline=config.offline)
+        rule = config.suite.split_rule
+        targets = [TaskVariant.of(name, rule, config.suite.caps) for name in config.suite.tasks]
+        made = [TaskVariant.of(task, rule, group.caps) for group in config.candidates.sources for task in group.tasks]
+        models = base_models(config.arch, config.candidates.models)
+        checkpoints = require_all(
+            models,
+            [*targets, *made],
+            shelf,
+            model_types=config.arch.model_types,
+            min_free_bytes=int(config.cluster.min_free_gb * 1e9),
+        )
+        return Study(
+            arch=config.arch,
+            checkpoints=checkpoints,
+            models=models,
+            sources=config.candidates.sources,
+            targets=targets,
+            seeds=config.seeds,
+            method=method,
+            shelf=shelf,
+        )
+
+    def plan(self, study: Study) -> SweepPlan:
+        """Cells of a study that are still to be run, ready to be run, and those that are not."""
+        cells = plan_cells(study)
+        todo, done = remaining_cells(cells, complete=self.uploader.complete, models_at=self.storage.models)
+        todo = in_running_order([self._prepared(study, cell) for cell in todo])
+        if self.config.debug.max_cells is not None:
+            todo = todo[: self.config.debug.max_cells]
+        return SweepPlan(study=study, cells=cells, todo=todo, done=done)
+
+    def _prepared(self, study: Study, cell: PlannedCell) -> PlannedCell:
+        """Tokenise the cell's task where that was not done yet, and cost the cell."""
+        pretrained = study.checkpoints[study.arch.pretrained.id]
+        base = cell.checkpoint or pretrained.path
+        length, family = cell.config.max_length, study.arch.family
+        folder = study.shelf.encoded_folder(
+            cell.variant, base, family=family, max_length=length, fingerprint=dict(cell.identity.data)
+        )
+        study.shelf.encode(cell.variant, base, folder=folder, family=family, max_length=length)
+        tokens = {split: count_tokens(folder / f"{split}.arrow") for split in ("train", "validation", "test")}
+        rows_factor = 3 * cell.config.max_epochs
+        work = pretrained.n_parameters * (rows_factor * tokens["train"] + tokens["validation"] + tokens["test"])
+        return dataclasses.replace(cell, encoded=folder, cost=float(work))
+
+    @contextlib.contextmanager
+    def cluster(self) -> Iterator[None]:
+        """Ray and the uploader, for as many ``run`` as are wanted; afterwards ``finish``."""
+        from ray_app.sweeps.runner import check_resources, ray_cluster
+
+        with ray_cluster(self.config.cluster):
+            check_resources(self.config.cluster)
+            self.uploader.start()
+            yield
+
+    def run(self, todo: list[PlannedCell]) -> SweepOutcome:
+        """Run cells on the cluster that is up; returns how they ended."""
+        from ray_app.sweeps.runner import run_cells
+
+        licences = {
+            name: read_task_config(CONF / "task" / f"{name}.yaml").license for name in {c.identity.task for c in todo}
+        }
+
+        def order_of(cell: PlannedCell) -> Order:
+            return make_order(
+                cell,
+                family=self.config.arch.family,
+                execution=self.config.execution,
+                storage=self.storage,
+                sweep=self.id,
+                attempt=f"{self.id}.{secrets.token_hex(3)}",
+                tags={**self.tags, Tag.TASK_LICENCE: licences[cell.identity.task]},
+                empty=self.config.debug.empty_cells,
+            )
+
+        progress = SweepProgress(total=len(todo), total_cost=sum(cell.cost for cell in todo), console=self.console)
+        self._runs += 1
+        name = self.id if self._runs == 1 else f"{self.id}-{self._runs}"
+        with progress:
+            return run_cells(
+                todo, order_of, cluster=self.config.cluster, storage=self.storage, sweep=name, progress=progress
+            )
+
+    def finish(self) -> int:
+        """Upload what is left; returns how many results still wait on disk."""
+        return self.uploader.stop()
+
+
+def check_folder(folder: Path, *, min_free_bytes: int) -> None:
+    """Refuse a folder that cannot be written or whose disk is nearly full, before any work is done.
+
+    Raises:
+        StorageError: with what came and what is needed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"the output folder {folder} cannot be written ({error.strerror}); choose another with OUT=dir",
+            path=str(folder),
+        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < min_free_bytes:
+        raise StorageError(
+            f"the disk of {folder} has {free / 1e9:.2f} GB free, a sweep needs {min_free_bytes / 1e9:.2f} GB; free space, "
+            "choose another disk with OUT=dir, or lower cluster.min_free_gb",
+            path=str(folder),
+            free_bytes=free,
+        )
+
+
+def settle_precision(config: AppConfig) -> Precision:
+    """The arithmetic cells will use: 'auto' is bf16 on GPUs and on CPUs that multiply bf16, fp32 elsewhere."""
+    if config.method.precision is not Precision.AUTO:
+        return config.method.precision
+    if config.cluster.gpus_per_cell:
+        return Precision.BF16
+    if config.cluster.address is not None:
+        return Precision.FP32
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return Precision.FP32
+    return Precision.BF16 if "avx512_bf16" in flags or "amx_bf16" in flags else Precision.FP32
+
+
+def count_tokens(path: Path) -> int:
+    """Tokens of a tokenised split."""
+    from ray_app.training.tokens import EncodedSplit
+
+    return int(np.sum(EncodedSplit(path).lengths))
+
+
+def run_tags() -> dict[str, str]:
+    """Commit and environment, for every run."""
+    names = ("torch", "transformers", "ray", "mlflow", "datasets")
+    environment = {name: version(name) for name in names} | {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False, cwd=CONF.parent
+        )
+        commit = found.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    return {Tag.COMMIT: commit or "unknown", Tag.ENVIRONMENT: json.dumps(environment)}
