@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from ray_app.training.randomness import derive_seed
 from ray_app.training.tokens import Family, TaskFacts
+from tracking.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +22,8 @@ FRESH_BACKBONE_PARTS = ("pooler",)
 """Parts of a backbone that a checkpoint may lack (a language model has no use for them); made new like the head."""
 
 
-class IncompleteCheckpointError(ValueError):
-    """The weights do not fill the architecture."""
+class IncompleteCheckpointError(CheckpointError):
+    """The weights do not fill the architecture, or are not numbers."""
 
 
 @dataclass
@@ -34,18 +36,31 @@ class LoadedModel:
     """Its fast tokenizer."""
     family: Family
     pristine: dict[str, torch.Tensor]
-    """The checkpoint's own tensors, on the CPU, float32."""
+    """The checkpoint's own tensors by name, on the CPU, float32; tied weights once."""
     fresh: tuple[str, ...]
     """Names of the modules made new for every cell: the head, and what the checkpoint lacks."""
 
     def reset(self, seed: int) -> None:
-        """Put the checkpoint's weights back and draw the new parts from ``seed``."""
+        """Put the checkpoint's weights back and draw the new parts, each from ``seed`` and its own name.
+
+        So two base models of one architecture get the same head, also where only one of them lacks a pooler.
+        """
         self.model.load_state_dict(self.pristine, strict=False)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "head") % 2**63)
             for name in self.fresh:
+                torch.default_generator.manual_seed(derive_seed(seed, "head", name))
                 _draw(self.model, self.model.get_submodule(name))
         self.model.zero_grad(set_to_none=True)
+
+    def suit(self, facts: TaskFacts) -> None:
+        """State in the model's own configuration what its head answers, for whoever loads it once it is saved."""
+        if self.family is Family.TEXT_TO_TEXT:
+            return
+        config = self.model.config
+        config.problem_type = "regression" if facts.regression else "single_label_classification"
+        if facts.label_names:
+            config.id2label = dict(enumerate(facts.label_names))
+            config.label2id = {name: index for index, name in enumerate(facts.label_names)}
 
 
 def _draw(model: Any, module: nn.Module) -> None:
@@ -69,50 +84,118 @@ def load_model(path: Path, facts: TaskFacts, family: Family) -> LoadedModel:
     text-to-text model keeps its language-model head and answers in words. Weights are float32, attention is SDPA.
 
     Raises:
+        CheckpointError: files are missing or damaged.
         IncompleteCheckpointError: the weights lack tensors of the architecture, or hold non-finite values.
     """
     from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    given: dict[str, Any] = {
-        "dtype": torch.float32,
-        "trust_remote_code": False,
-        "local_files_only": True,
-        "use_safetensors": True,
-        "output_loading_info": True,
-    }
     if family is Family.TEXT_TO_TEXT:
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(path, **given)
+        model, info = _read_weights(AutoModelForSeq2SeqLM, path)
+        _write_plainly(model)
         head: tuple[str, ...] = ()
     else:
-        regression = {"problem_type": "regression"} if facts.regression else {}
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            path, num_labels=facts.n_outputs, ignore_mismatched_sizes=True, **regression, **given
-        )
-        prefix = model.base_model_prefix
-        head = tuple(
-            name for name, part in model.named_modules() if name and not _within(name, prefix) and _has_own(part)
-        )
-    missing = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    mismatched = {str(entry[0]).rpartition(".")[0] for entry in info.get("mismatched_keys", ())}
-    lacking = sorted(name for name in missing | mismatched if name not in head)
-    fresh_backbone = [name for name in lacking if any(part in name.split(".") for part in FRESH_BACKBONE_PARTS)]
-    if len(fresh_backbone) < len(lacking):
-        names = [name for name in lacking if name not in fresh_backbone]
-        raise IncompleteCheckpointError(
-            f"the checkpoint in {path} fills {type(model).__name__} only in part: {len(names)} modules get no weights "
-            f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}); is it of another architecture?"
-        )
-    fresh = tuple(dict.fromkeys([*fresh_backbone, *head]))
+        model, info = _read_weights(AutoModelForSequenceClassification, path, num_labels=facts.n_outputs)
+        head = _head(model, path)
+    fresh = (*_lacking_pooler(model, info, head, path), *head)
     pristine = {
-        name: tensor.detach().clone()
-        for name, tensor in model.state_dict().items()
-        if name.rpartition(".")[0] not in fresh and name.rpartition(".")[0] != ""
+        name: tensor.clone() for name, tensor in distinct_tensors(model).items() if name.rpartition(".")[0] not in fresh
     }
     bad = [name for name, tensor in pristine.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
-        raise IncompleteCheckpointError(f"the checkpoint in {path} holds non-finite values in {', '.join(bad[:3])}")
+        raise IncompleteCheckpointError(
+            f"the checkpoint in {path} holds non-finite values in {', '.join(bad[:3])}, expected numbers; get it again or leave "
+            "it out",
+            path=str(path),
+        )
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    return LoadedModel(model, tokenizer, family, pristine, fresh)
+    loaded = LoadedModel(model, tokenizer, family, pristine, fresh)
+    loaded.suit(facts)
+    return loaded
+
+
+def _read_weights(kind: Any, path: Path, **given: Any) -> tuple[Any, dict[str, Any]]:
+    """A model of an automatic class in float32, and what its weights did not fill."""
+    try:
+        return kind.from_pretrained(
+            path,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # a head of another width is dropped; all else that does not fit is refused below
+            output_loading_info=True,
+            **given,
+        )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint in {path} cannot be loaded ({str(error).splitlines()[0]}), expected whole files in hub format; "
+            "get it again or leave it out",
+            path=str(path),
+        ) from error
+
+
+def distinct_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every tensor of the model's state by the first of its names (T5's embedding has four), sharing the model's memory."""
+    found: dict[str, torch.Tensor] = {}
+    seen = set()
+    for name, tensor in model.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or place not in seen:
+            found[name] = tensor
+        seen.add(place)
+    return found
+
+
+def longest_input(model: nn.Module) -> int | None:
+    """Most tokens a model has learned positions for; None where positions are relative or computed."""
+    limits = [
+        part.num_embeddings - (0 if part.padding_idx is None else part.padding_idx + 1)
+        for name, part in model.named_modules()
+        if name.rpartition(".")[2] == "position_embeddings" and isinstance(part, nn.Embedding)
+    ]
+    return min(limits, default=None)
+
+
+def _head(model: Any, path: Path) -> tuple[str, ...]:
+    """Modules outside the backbone that have parameters: the head, dropped by name even where its shape would fit."""
+    prefix = model.base_model_prefix
+    if not prefix or not hasattr(model, prefix):
+        raise IncompleteCheckpointError(
+            f"{type(model).__name__} of {path} does not tell its backbone from its head, expected a model that does; leave "
+            "this model out",
+            path=str(path),
+        )
+    return tuple(name for name, part in model.named_modules() if name and not _within(name, prefix) and _has_own(part))
+
+
+def _lacking_pooler(model: Any, info: dict[str, Any], head: tuple[str, ...], path: Path) -> list[str]:
+    """Modules of the backbone that get no weights and may be made new; anything else that gets none is an error."""
+    missing = {name.rpartition(".")[0] for name in info["missing_keys"]}
+    mismatched = {str(entry[0]).rpartition(".")[0] for entry in info.get("mismatched_keys", ())}
+    lacking = sorted(name for name in missing | mismatched if name not in head)
+    names = [name for name in lacking if not any(part in name.split(".") for part in FRESH_BACKBONE_PARTS)]
+    if names:
+        raise IncompleteCheckpointError(
+            f"the checkpoint in {path} fills {type(model).__name__} only in part: {len(names)} modules get no weights "
+            f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}), expected all but the head; is it of another "
+            "architecture? Get it again or leave it out",
+            path=str(path),
+            modules=names,
+        )
+    return lacking
+
+
+def _write_plainly(model: Any) -> None:
+    """Drop how the checkpoint wants to write (beams, least lengths, no repeats, forced words): a label is written greedily."""
+    from transformers import GenerationConfig
+
+    if model.config.decoder_start_token_id is None:
+        model.config.decoder_start_token_id = model.config.pad_token_id
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=model.config.decoder_start_token_id,
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.pad_token_id,
+    )
 
 
 def _within(name: str, prefix: str) -> bool:
@@ -137,10 +220,8 @@ class ModelPool:
         if key in self._models:
             self.hits += 1
             self._models.move_to_end(key)
-            loaded = self._models[key]
-            if family is Family.ENCODER:
-                loaded.model.config.problem_type = "regression" if facts.regression else None
-            return loaded
+            self._models[key].suit(facts)
+            return self._models[key]
         while len(self._models) >= max(1, self.capacity):
             self._models.popitem(last=False)
         self._models[key] = load_model(path, facts, family)
