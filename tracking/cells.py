@@ -54,3 +54,11 @@ class CellIdentity:
         """16 hex of what two cells must share to be compared: all but base model, task and seed."""
         rule = {name: self.data.get(name) for name in ("split_rule", "caps")}
         return digest([self.arch, rule, self.method, dict(self.hyperparameters), self.recipe])
+
+    @cached_property
+    def series(self) -> str:
+        """16 hex of the settings but the cap on training rows: studies of the training size compare within a series."""
+        caps = self.data.get("caps")
+        others = {name: cap for name, cap in caps.items() if name != "train"} if isinstance(caps, Mapping) else caps
+        rule = [self.data.get("split_rule"), others]
+        return digest([self.arch, rule, self.method, dict(self.hyperparameters), self.recipe])

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     PUBLISHED = "published"
     FUSION = "fusion"
     SELECTION = "selection"
+    ANALYSIS = "analysis"
 
 
 class State(StrEnum):
@@ -98,6 +99,12 @@ class Param:
     RECIPE = "recipe"
     SETTINGS = "settings"
     """16 hex of everything besides base model, task and seed: cells with equal settings may be compared."""
+    SERIES = "series"
+    """16 hex of the settings but the cap on training rows: cells that differ in nothing but the size of the training set."""
+    SET = "set"
+    """Which part of the cells an analysis run is about."""
+    CAP = "cap."
+    """Prefix of the caps on rows, by split; 'None' where there is none."""
     HYPERPARAMETER = "hp."
     """Prefix of every hyperparameter."""
 
@@ -108,6 +115,7 @@ class Metric:
     SCORE = "score"
     N_CORRECT = "n_correct"
     N_EVAL = "n_eval"
+    N_TRAIN = "n_train"
     N_INVALID = "n_invalid"
     VALIDATION_SCORE = "validation_score"
     VALIDATION_LOSS = "validation_loss"
@@ -133,6 +141,8 @@ class Metric:
     TASK_GAIN = "gain."
     """Prefix: gain on one task in points (base runs)."""
     CLASS = "class."
+    ANALYSIS = "analysis."
+    """Prefix: a number of `make analyze` (analysis runs)."""
 
 
 class Unit(StrEnum):
@@ -194,6 +204,9 @@ CELL_COLUMNS: tuple[Column, ...] = (
     _param(Param.SEED, "seed", kind=pa.int64()),
     _param(Param.RECIPE, "version of the code's recipe"),
     _param(Param.SETTINGS, "hash of all settings besides base model, task and seed"),
+    _param(Param.SERIES, "hash of all settings but the cap on training rows"),
+    Column("cap_train", pa.int64(), f"param {Param.CAP}train", "most training rows; null: all", Unit.EXAMPLES),
+    Column("n_train", pa.int64(), f"metric {Metric.N_TRAIN}", "rows of the training set", Unit.EXAMPLES),
     Column("score", pa.float64(), f"metric {Metric.SCORE}", "score on the test set", Unit.FRACTION, "higher"),
     Column(
         "n_correct", pa.int64(), f"metric {Metric.N_CORRECT}", "right answers on the test set", Unit.COUNT, "higher"

@@ -209,7 +209,7 @@ def _own_row(run: Any) -> dict[str, Any]:
 
 
 def _typed(value: Any, kind: pa.DataType) -> Any:
-    if value is None or value == "":
+    if value in (None, "", "None"):
         return None
     if pa.types.is_integer(kind):
         return int(float(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Collection
@@ -178,10 +179,23 @@ class SuiteConfig:
     """Which rows are train, validation and test."""
     caps: SplitCaps = field(default_factory=SplitCaps)
     """Upper limits of rows per split."""
+    train_sizes: list[int] = field(default_factory=list)
+    """A study of the target's size: every task once per size, each in place of ``caps.train``; empty: ``caps`` alone."""
+
+    def variants(self) -> list[SplitCaps]:
+        """The caps that every task is read under, one for each training size."""
+        return [dataclasses.replace(self.caps, train=size) for size in self.train_sizes] or [self.caps]
 
     def faults(self) -> list[str]:
         """Everything wrong with the suite itself, one sentence each; ``unknown_tasks`` looks at the names."""
         found = [] if self.tasks else ["tasks: empty; name at least one task"]
+        found += [
+            f"train_sizes: {size} is not a number of rows; give 1 or more" for size in self.train_sizes if size < 1
+        ]
+        found += [
+            f"train_sizes: {size} is named twice"
+            for size in sorted({size for size in self.train_sizes if self.train_sizes.count(size) > 1})
+        ]
         found += [f"tasks: {name!r} is named twice" for name in sorted(_repeated(self.tasks))]
         return found
 

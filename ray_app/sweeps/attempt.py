@@ -98,7 +98,7 @@ class Attempt:
         if self.order.keep_model:
             tags[Tag.CHECKPOINT] = str(self._keep_model(run))
         self.stage = "record"
-        record = self._write(self._scored(result, tags), {"predictions.parquet": _predictions(run, result)})
+        record = self._write(self._scored(run, result, tags), {"predictions.parquet": _predictions(run, result)})
         discard_checkpoints(self._checkpoints)
         return point, record
 
@@ -162,11 +162,12 @@ class Attempt:
             }
         return metrics
 
-    def _scored(self, result: CellResult, tags: dict[str, str]) -> CellRecord:
+    def _scored(self, run: Finetuning, result: CellResult, tags: dict[str, str]) -> CellRecord:
         test = result.test
         metrics = self._times() | {
             Metric.SCORE: test.score,
             Metric.N_EVAL: float(test.n_eval),
+            Metric.N_TRAIN: float(len(run.task["train"])),
             Metric.N_INVALID: float(test.n_invalid),
             Metric.BEST_VALIDATION_SCORE: result.best_validation_score,
             Metric.EXAMPLES_SEEN: float(result.examples_seen),

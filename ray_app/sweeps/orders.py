@@ -119,10 +119,11 @@ def make_order(
         Param.SEED: str(identity.seed),
         Param.RECIPE: identity.recipe,
         Param.SETTINGS: identity.settings,
+        Param.SERIES: identity.series,
     }
     params |= {Param.HYPERPARAMETER + name: str(value) for name, value in identity.hyperparameters.items()}
     caps = cell.variant.caps
-    params |= {f"cap.{role}": str(cap) for role, cap in zip(("train", "validation", "test"), caps, strict=True)}
+    params |= {Param.CAP + role: str(cap) for role, cap in zip(("train", "validation", "test"), caps, strict=True)}
     if cell.encoded is None:
         raise ValueError(f"cell {cell.key} has no tokenised task yet")
     return Order(

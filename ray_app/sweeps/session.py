@@ -108,7 +108,7 @@ class SweepSession:
         tasks = {name: read_task_config(CONF / "task" / f"{name}.yaml") for name in dict.fromkeys(names)}
         shelf = TaskShelf(tasks, mirror=self.mirror, cache=self.cache, offline=config.offline)
         rule = config.suite.split_rule
-        targets = [TaskVariant.of(name, rule, config.suite.caps) for name in config.suite.tasks]
+        targets = [TaskVariant.of(task, rule, caps) for caps in config.suite.variants() for task in config.suite.tasks]
         made = [TaskVariant.of(task, rule, group.caps) for group in config.candidates.sources for task in group.tasks]
         models = base_models(config.arch, config.candidates.models)
         checkpoints = require_all(
