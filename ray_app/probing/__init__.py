@@ -1,0 +1,1 @@
+"""Frozen models: features made once, heads fitted on them."""

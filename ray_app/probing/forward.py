@@ -1,0 +1,113 @@
+"""One forward pass over a split: every pooling and the source head's answers from the same batches."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+
+from ray_app.probing.backbone import Backbone
+from ray_app.probing.settings import POOLINGS, Pooling
+from ray_app.training.batches import collate, in_length_order
+from ray_app.training.settings import Precision
+from ray_app.training.tokens import EncodedSplit
+
+SOURCE = "source"
+"""Name of the logits of the model's own head, beside the poolings."""
+
+Vectors = dict[str, np.ndarray]
+"""By pooling (and ``SOURCE``), float32, shape (n_rows, width)."""
+
+
+def walk_split(
+    backbone: Backbone,
+    split: EncodedSplit,
+    *,
+    pad_id: int,
+    max_tokens: int,
+    precision: Precision,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[np.ndarray, Vectors]]:
+    """Row numbers and vectors of every micro-batch of a split, in the order of length.
+
+    Args:
+        backbone: the frozen model; it is moved to ``device``.
+        split: tokenised rows.
+        pad_id: id of the padding token.
+        max_tokens: most padded tokens of a micro-batch; halved where memory runs out.
+        precision: arithmetic, settled (not AUTO).
+        device: where to run.
+
+    Raises:
+        ValueError: the hidden states do not have one vector a token.
+    """
+    place = torch.device(device)
+    backbone.model.to(place)
+    with torch.inference_mode():
+        for rows in in_length_order(split, max_tokens=max_tokens):
+            yield from _within_memory(backbone, split, rows, pad_id=pad_id, precision=precision, device=place)
+
+
+def _within_memory(
+    backbone: Backbone,
+    split: EncodedSplit,
+    rows: np.ndarray,
+    *,
+    pad_id: int,
+    precision: Precision,
+    device: torch.device,
+) -> list[tuple[np.ndarray, Vectors]]:
+    """Vectors of one micro-batch; out of memory asks for its halves."""
+    try:
+        inputs = {
+            name: tensor.to(device, non_blocking=True)
+            for name, tensor in collate(split, rows, pad_id=pad_id).inputs.items()
+        }
+        return [(rows, _pool(backbone, inputs, precision))]
+    except (torch.OutOfMemoryError, MemoryError):
+        if len(rows) == 1:
+            raise
+    gc.collect()
+    return [
+        part
+        for half in np.array_split(rows, 2)
+        for part in _within_memory(backbone, split, half, pad_id=pad_id, precision=precision, device=device)
+    ]
+
+
+def _arithmetic(precision: Precision, device_type: str) -> AbstractContextManager[Any]:
+    if precision is Precision.BF16:
+        return torch.autocast(device_type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def _pool(backbone: Backbone, inputs: dict[str, torch.Tensor], precision: Precision) -> Vectors:
+    """Vectors of one batch.
+
+    mean = sum_t m_t h_t / sum_t m_t with m the attention mask; first = h_0; the ``_layers`` ones are averaged over the
+    outputs of all layers (hidden state 0, the embeddings, is left out).
+    """
+    mask = inputs["attention_mask"]
+    with _arithmetic(precision, mask.device.type):  # the model alone: pooling stays in float32
+        outputs = backbone.model(**inputs, output_hidden_states=True)
+    layers = outputs.hidden_states[1:]
+    if any(layer.shape[:2] != mask.shape for layer in layers):
+        shapes = sorted({tuple(layer.shape[:2]) for layer in layers})
+        raise ValueError(
+            f"{type(backbone.model).__name__} gives hidden states of shapes {shapes} for a batch of {tuple(mask.shape)}, expected "
+            "one vector a token; models that shorten their sequences cannot be probed"
+        )
+    share = (mask / mask.sum(dim=1, keepdim=True)).unsqueeze(1)
+    means = [torch.bmm(share, layer.float()).squeeze(1) for layer in layers]
+    found = {Pooling.MEAN: means[-1], Pooling.MEAN_LAYERS: torch.stack(means).mean(dim=0)}
+    if Pooling.FIRST in POOLINGS[backbone.family]:
+        firsts = [layer[:, 0].float() for layer in layers]
+        found |= {Pooling.FIRST: firsts[-1], Pooling.FIRST_LAYERS: torch.stack(firsts).mean(dim=0)}
+    vectors = {pooling.value: tensor.cpu().numpy() for pooling, tensor in found.items()}
+    if not backbone.no_source_head:
+        vectors[SOURCE] = outputs.logits.float().cpu().numpy()
+    return vectors
