@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,9 +13,14 @@ from torch import nn
 
 from ray_app.training.batches import MicroBatch
 from ray_app.training.tokens import TaskFacts
+from tracking.errors import InputError, TaskDataError
 
 INVALID = -1
 """Predicted class of a generated text that is no label."""
+_IGNORED = -100
+"""Target that no loss is taken of, by the convention of torch and transformers."""
+_HIGHEST_NUMBER = 5
+"""Numbers that a text-to-text model writes go from 0 to this, as in STS-B."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class EncoderLearner:
     def answer(self, batch: MicroBatch) -> Answers:
         """Highest logit (non-finite ones count as lowest), or the number."""
         logits = self.model(**batch.inputs).logits.float()
-        loss = float(self._sum(logits, batch.labels))
+        loss = float(self._sum(logits, batch.labels).detach())
         if self.regression:
             return Answers(logits.squeeze(-1).double().cpu().numpy(), loss)
         safe = torch.nan_to_num(logits, nan=float("-inf"), posinf=float("-inf"))
@@ -73,52 +79,91 @@ class EncoderLearner:
 
 
 class TextLearner:
-    """Label words written token by token; a text that is no label word is an invalid answer."""
+    """Label words written token by token; a text that is no label word is an invalid answer.
+
+    Raises:
+        InputError: two labels are written alike, or one cannot be written with this tokenizer.
+    """
 
     def __init__(self, model: nn.Module, tokenizer: Any, facts: TaskFacts) -> None:
-        self.model = model
+        self.model: Any = model
         self.tokenizer = tokenizer
         self.regression = facts.regression
-        self.words = facts.label_words
-        self._class_of = {word.strip().lower(): index for index, word in enumerate(self.words)}
-        targets = [f"{tenth / 10:.1f}" for tenth in range(0, 51, 2)] if self.regression else list(self.words)
-        encoded = tokenizer(text_target=targets)["input_ids"]
+        words = (
+            [f"{fifth / 5:.1f}" for fifth in range(_HIGHEST_NUMBER * 5 + 1)] if self.regression else facts.label_words
+        )
+        encoded = tokenizer(text_target=list(words))["input_ids"]
         self._targets = [np.asarray(ids, dtype=np.int64) for ids in encoded]
+        self._class_of = _spellings(facts, words, self._texts(encoded))
         self.max_new_tokens = max(len(ids) for ids in encoded)
+
+    def _texts(self, written: Any) -> list[str]:
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [text.strip().lower() for text in texts]
 
     def _target(self, label: float) -> np.ndarray:
         """Token ids of a label; a number is rounded to the nearest 0.2, as T5 does for STS-B (Raffel et al. 2020, 2.4)."""
-        if self.regression:
-            return self._targets[min(len(self._targets) - 1, max(0, round(label * 5)))]
-        return self._targets[int(label)]
+        if not self.regression:
+            return self._targets[int(label)]
+        if not 0 <= label <= _HIGHEST_NUMBER:
+            raise TaskDataError(
+                f"label {label} came, expected a number from 0 to {_HIGHEST_NUMBER} (a text-to-text model writes numbers as for "
+                "STS-B); leave this task out",
+                label=label,
+            )
+        return self._targets[round(float(np.float32(label) * np.float32(5)))]  # in float32, as labels of a batch are
 
     def weight(self, labels: np.ndarray) -> float:
         """Target tokens."""
-        return float(sum(len(self._target(label)) for label in labels))
-
-    def _teacher_forced(self, batch: MicroBatch) -> torch.Tensor:
-        targets = [self._target(float(label)) for label in batch.labels.cpu()]
-        padded = np.full((len(targets), max(map(len, targets))), -100, dtype=np.int64)
-        for row, target in enumerate(targets):
-            padded[row, : len(target)] = target
-        labels = torch.from_numpy(padded).to(batch.labels.device)
-        logits = self.model(**batch.inputs, labels=labels).logits.float()
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+        return float(sum(len(self._target(label)) for label in labels.tolist()))
 
     def loss(self, batch: MicroBatch) -> torch.Tensor:
         """Sum over target tokens."""
-        return self._teacher_forced(batch)
+        return self._teacher_forced(batch, batch.inputs)
+
+    def _teacher_forced(self, batch: MicroBatch, given: dict[str, Any]) -> torch.Tensor:
+        """Loss of the labels' tokens, each given those before it; ``given`` is the input, or the encoder's output."""
+        targets = [self._target(label) for label in batch.labels.tolist()]
+        padded = np.full((len(targets), max(map(len, targets))), _IGNORED, dtype=np.int64)
+        for row, target in enumerate(targets):
+            padded[row, : len(target)] = target
+        labels = torch.from_numpy(padded).to(batch.labels.device)
+        before = self.model.prepare_decoder_input_ids_from_labels(labels)
+        logits = self.model(**given, decoder_input_ids=before, use_cache=False).logits.float()
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=_IGNORED, reduction="sum")
 
     def answer(self, batch: MicroBatch) -> Answers:
-        """Greedy generation, exact match with the label words after trimming and lower-casing."""
-        loss = float(self._teacher_forced(batch))
-        written = self.model.generate(  # type: ignore[operator]
-            **batch.inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1
-        )
-        texts = [text.strip().lower() for text in self.tokenizer.batch_decode(written, skip_special_tokens=True)]
+        """Greedy generation, exact match with the label words after trimming and lower-casing; the text is read once."""
+        given = {
+            "encoder_outputs": self.model.get_encoder()(**batch.inputs),
+            "attention_mask": batch.inputs["attention_mask"],
+        }
+        loss = float(self._teacher_forced(batch, given).detach())
+        written = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1)
+        texts = self._texts(written)
         if self.regression:
             return Answers(np.array([_number(text) for text in texts]), loss)
         return Answers(np.array([self._class_of.get(text, INVALID) for text in texts], dtype=np.int64), loss)
+
+
+def _spellings(facts: TaskFacts, words: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
+    """Class by what its label word reads like once written with the tokenizer (an unknown character is lost on the way)."""
+    found: dict[str, int] = {}
+    for index, (word, text) in enumerate(zip(words, texts, strict=True)):
+        if not text:
+            raise InputError(
+                f"label word {word!r} of task {facts.name} has no text in this tokenizer, expected one it can write; set "
+                "label_words in the task's YAML",
+                task=facts.name,
+            )
+        if text in found:
+            raise InputError(
+                f"label words {words[found[text]]!r} and {word!r} of task {facts.name} are both written {text!r}, expected "
+                "words that differ; set label_words in the task's YAML",
+                task=facts.name,
+            )
+        found[text] = index
+    return found
 
 
 def _number(text: str) -> float:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from ray_app.training.learners import INVALID
 from ray_app.training.tokens import TaskFacts
@@ -42,7 +42,12 @@ def score_answers(answers: np.ndarray, labels: np.ndarray, facts: TaskFacts, *, 
         labels: likewise, shape (n,).
         facts: the task.
         mean_loss: loss to report.
+
+    Raises:
+        ValueError: there are no rows.
     """
+    if not len(labels):
+        raise ValueError(f"task {facts.name} has no rows to score, expected at least one")
     if facts.regression:
         rho, n_invalid = _rank_correlation(answers, labels)
         return Evaluation(
@@ -71,9 +76,20 @@ def score_answers(answers: np.ndarray, labels: np.ndarray, facts: TaskFacts, *, 
 
 
 def _rank_correlation(answers: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-    """Spearman's rho with invalid answers below all others, and their number."""
+    """Spearman's rho with invalid answers below all others, and their number.
+
+    rho = sum (r - mean)(s - mean) / sqrt(sum (r - mean)^2 sum (s - mean)^2) over mean ranks r of answers and s of labels.
+    """
     valid = np.isfinite(answers)
-    filled = np.where(valid, answers, np.min(answers[valid], initial=0.0) - 1.0)
-    constant = np.unique(filled).size < 2 or np.unique(labels).size < 2
-    rho = 0.0 if constant else float(spearmanr(filled, labels).statistic)
-    return rho, int((~valid).sum())
+    ranks = _mean_ranks(np.where(valid, answers, -np.inf)), _mean_ranks(labels)
+    left, right = (rank - rank.mean() for rank in ranks)
+    norm = math.sqrt(float((left**2).sum()) * float((right**2).sum()))
+    rho = float((left * right).sum()) / norm if norm > 0 else 0.0
+    return min(1.0, max(-1.0, rho)), int((~valid).sum())
+
+
+def _mean_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties at the mean of theirs, shape (n,)."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return ((2 * last - counts + 1) / 2)[places]
