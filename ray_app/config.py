@@ -13,12 +13,13 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ray_app.embedded.config import EmbeddedConfig
 from ray_app.hub.tasks import SuiteConfig
+from ray_app.probing.settings import ProbeConfig
 from ray_app.sweeps.settings import (
     ArchConfig,
     CandidatesConfig,
@@ -60,6 +61,10 @@ class AppConfig:
     """Sizes of the embedded default; None: models and tasks come from hub, mirror or package."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     """How a machine carries out a cell."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    """Linear probe (`make probe`)."""
+    tasks: list[str] | None = None
+    """Target tasks instead of the suite's (TASKS=); None: the suite's."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Seeds of the target cells."""
     settings: str | None = None
@@ -159,6 +164,8 @@ def load_config(overrides: Sequence[str], conf: Path = CONF, *, any_arch: bool =
     except OmegaConfBaseException as error:
         raise ConfigError([*faults, _sentence(error)]) from error
     assert isinstance(config, AppConfig)
+    if config.tasks is not None:
+        config.suite.tasks = config.tasks
     faults += _walk(config)
     faults += _unknown_tasks(config, conf)
     if faults:
@@ -187,7 +194,7 @@ def _split(overrides: Sequence[str], faults: list[str], conf: Path) -> tuple[lis
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except OverrideParseException:
+        except HydraException:  # OverrideParseException, and plain ones for what is no override at all
             faults.append(f"{text}: not an override; write name=value, for instance seeds=[0,1] or arch=t5-small")
             continue
         if override.is_delete() or override.is_sweep_override():
@@ -221,11 +228,17 @@ def _apply(composed: DictConfig, key: str, value: Any, faults: list[str]) -> Non
     node: Any = composed
     parts = key.split(".")
     for depth, part in enumerate(parts):
-        if isinstance(node, DictConfig) and OmegaConf.is_struct(composed) and part not in node and _typed(node):
-            where = ".".join(parts[:depth])
-            faults.append(f"{key}: {where or 'the configuration'} has no {part!r}{nearest(part, map(str, node))}")
-            return
-        node = node.get(part) if isinstance(node, DictConfig) else None
+        where = ".".join(parts[:depth]) or "the configuration"
+        if isinstance(node, ListConfig):
+            if not (part.isdigit() and int(part) < len(node)):
+                faults.append(f"{key}: {where} has {len(node)} entries, numbered from 0; there is no {part!r}")
+                return
+            node = node[int(part)]
+        elif isinstance(node, DictConfig):
+            if part not in node and _typed(node):
+                faults.append(f"{key}: {where} has no {part!r}{nearest(part, map(str, node))}")
+                return
+            node = node.get(part)
     try:
         OmegaConf.update(composed, key, value, merge=True, force_add=True)
     except (OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:

@@ -6,6 +6,7 @@ is renamed, so that a record that exists is whole. The uploader turns records in
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageError(
             f"cannot write {path} ({error.strerror or error}); free space or choose another folder with OUT=dir",
             path=str(path),
