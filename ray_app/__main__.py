@@ -13,13 +13,15 @@ from tracking.errors import StartlineError
 COMMANDS = {
     "sweep": "finetune base models over tasks, log every finetune to MLflow, rank",
     "rank": "rank base models from what is in MLflow",
+    "probe": "rank base models by a linear head on their frozen features",
+    "clean-features": "remove the stored features of frozen models",
     "import-published": "put published results into MLflow",
     "ui": "open MLflow's UI on the results",
     "config": "print the resolved configuration",
     "licenses": "list the tasks with their sources and licences",
 }
 """Name -> what it does; each is a module of ray_app.commands with run(config)."""
-TRAINING = ("sweep", "config")
+TRAINING = ("sweep", "probe", "config")
 """Commands that need an architecture known under conf/arch; the others only read results, of any architecture."""
 
 

@@ -18,6 +18,10 @@ def _text(path: str) -> _Translate:
     return lambda value: f"{path}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _names(path: str) -> _Translate:
+    return lambda value: f"{path}=[{','.join(part.strip() for part in value.split(',') if part.strip())}]"
+
+
 def _seeds(value: str) -> str:
     """'3' means seeds 0, 1, 2; '0,7' means just these."""
     parts = [part.strip() for part in value.split(",")]
@@ -41,6 +45,7 @@ def _switch(path: str) -> _Translate:
 VARIABLES: dict[str, tuple[_Translate, str]] = {
     "ARCH": (_group("arch"), "architecture: a YAML under conf/arch"),
     "SUITE": (_group("suite"), "target tasks: a YAML under conf/suite"),
+    "TASKS": (_names("tasks"), "target tasks instead of the suite's: mnli,rte"),
     "CANDIDATES": (_group("candidates"), "base models: a YAML under conf/candidates"),
     "EXPERIMENT": (_group("experiment"), "a YAML under conf/experiment that sets several groups"),
     "CLUSTER": (_group("cluster"), "where cells run: a YAML under conf/cluster"),

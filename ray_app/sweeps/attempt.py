@@ -1,34 +1,28 @@
-"""One attempt at a cell, whatever runs it: open, train, test, record. Every failure becomes a record with stage and reason."""
+"""One attempt at a finetune: open, train, test, record. Every failure becomes a record with stage and reason."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-import socket
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from ray_app.sweeps.orders import Order
+from ray_app.sweeps.recording import RecordedAttempt, Step, predictions_table
 from ray_app.training.checkpointing import discard_checkpoints, load_checkpoint, save_checkpoint
 from ray_app.training.finetune import CellResult, CurvePoint, Finetuning
 from ray_app.training.models import LoadedModel, ModelPool
+from ray_app.training.settings import FinetuneConfig
 from ray_app.training.tokens import EncodedTask
-from tracking.records import CellRecord, write_record
+from tracking.records import CellRecord
 from tracking.schema import Metric, State, Tag
-from tracking.store import TAG_LIMIT
-from tracking.table import write_table
 
 logger = logging.getLogger(__name__)
 
 
-class Attempt:
+class Attempt(RecordedAttempt):
     """Runs one order from validation to validation.
 
     Args:
@@ -38,12 +32,8 @@ class Attempt:
     """
 
     def __init__(self, order: Order, pool: ModelPool, *, device: str = "cpu") -> None:
-        self.order = order
+        super().__init__(order, device=device)
         self.pool = pool
-        self.device = device
-        self.stage = "open"
-        self.started_ms = int(time.time() * 1000)
-        self._started = time.perf_counter()
         self._loaded: LoadedModel | None = None
         self._run: Finetuning | None = None
         self._stored_at = time.perf_counter()
@@ -56,6 +46,7 @@ class Attempt:
         """Load model and data, and take up the newest checkpoint of this cell."""
         started = time.perf_counter()
         order = self.order
+        assert isinstance(order.config, FinetuneConfig)
         self.stage = "load data"
         task = EncodedTask(order.encoded)
         self.stage = "load model"
@@ -68,20 +59,7 @@ class Attempt:
         self._run = run
         return run
 
-    def step(self) -> tuple[CurvePoint | None, CellRecord | None]:
-        """Train to the next validation; with the last one also test, record, and return the record.
-
-        Never raises for what is wrong with the cell: that becomes a failed record. Only a record that cannot be written
-        (disk full) is raised, for then nothing can be kept here.
-        """
-        try:
-            return self._step()
-        except Exception as error:  # the trial boundary: every failure is recorded with its stage
-            return None, self._write(self._failed(error), {"traceback.txt": traceback.format_exc().encode()})
-
-    def _step(self) -> tuple[CurvePoint | None, CellRecord | None]:
-        if self.order.empty:
-            return None, self._write(self._record(State.FAILED, {Tag.REASON: "empty cell"}, {}), {})
+    def _step(self) -> Step:
         run = self._run or self.open()
         self.stage = "train"
         point = None
@@ -98,7 +76,8 @@ class Attempt:
         if self.order.keep_model:
             tags[Tag.CHECKPOINT] = str(self._keep_model(run))
         self.stage = "record"
-        record = self._write(self._scored(run, result, tags), {"predictions.parquet": _predictions(run, result)})
+        predictions = predictions_table(run.task["test"].labels, result.test)
+        record = self._write(self._scored(run, result, tags), {"predictions.parquet": predictions})
         discard_checkpoints(self._checkpoints)
         return point, record
 
@@ -127,31 +106,11 @@ class Attempt:
         temporary.replace(target)
         return target
 
-    def _record(self, state: State, tags: dict[str, str], metrics: dict[str, float]) -> CellRecord:
-        order = self.order
-        run = self._run
-        curve = tuple((p.examples_seen, p.score, p.loss) for p in run.progress.curve) if run else ()
-        return CellRecord(
-            key=order.key,
-            attempt=order.attempt,
-            state=state,
-            arch=order.arch,
-            params=order.params,
-            tags={**order.tags, Tag.NODE: socket.gethostname(), **tags},
-            metrics=metrics,
-            curve=curve,
-            started_ms=self.started_ms,
-            ended_ms=int(time.time() * 1000),
-        )
-
-    def _failed(self, error: Exception) -> CellRecord:
-        lines = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        logger.warning("cell %s failed at %s: %s", self.order.key, self.stage, reason)
-        return self._record(State.FAILED, {Tag.FAILED_STAGE: self.stage, Tag.REASON: reason[:500]}, self._times())
+    def _curve(self) -> tuple[CurvePoint, ...]:
+        return tuple(self._run.progress.curve) if self._run else ()
 
     def _times(self) -> dict[str, float]:
-        metrics = {Metric.WALL_S: time.perf_counter() - self._started}
+        metrics = super()._times()
         if self._run is not None:
             seconds = self._run.progress.seconds
             metrics |= {
@@ -163,49 +122,15 @@ class Attempt:
         return metrics
 
     def _scored(self, run: Finetuning, result: CellResult, tags: dict[str, str]) -> CellRecord:
-        test = result.test
-        metrics = self._times() | {
-            Metric.SCORE: test.score,
-            Metric.N_EVAL: float(test.n_eval),
+        metrics = {
             Metric.N_TRAIN: float(len(run.task["train"])),
-            Metric.N_INVALID: float(test.n_invalid),
             Metric.BEST_VALIDATION_SCORE: result.best_validation_score,
             Metric.EXAMPLES_SEEN: float(result.examples_seen),
             Metric.TRAIN_EXAMPLES_PER_S: result.examples_seen / max(result.seconds.train, 1e-9),
             Metric.PEAK_MEM_BYTES: float(result.peak_mem_bytes),
         }
-        if test.n_correct is not None:
-            metrics[Metric.N_CORRECT] = float(test.n_correct)
         state = State.DIVERGED if result.diverged else State.COMPLETE
-        return self._record(state, {**tags, Tag.CLASS_COUNTS: _counts_text(test.class_counts)}, metrics)
-
-    def _write(self, record: CellRecord, files: dict[str, bytes | pa.Table]) -> CellRecord:
-        """Write the files beside the record, then the record."""
-        folder = self.order.storage.records
-        folder.mkdir(parents=True, exist_ok=True)
-        names = []
-        for suffix, content in files.items():
-            name = f"{record.key}-{record.attempt}.{suffix}"
-            if isinstance(content, bytes):
-                (folder / name).write_bytes(content)
-            else:
-                write_table(content, folder / name)
-            names.append(name)
-        whole = CellRecord(**{**vars(record), "artifacts": tuple(names)})
-        write_record(folder, whole)
-        return whole
-
-
-def _predictions(run: Finetuning, result: CellResult) -> pa.Table:
-    """Columns label and prediction of the test set in its order; -1 (or NaN) where the answer was no label."""
-    return pa.table({"label": run.task["test"].labels, "prediction": np.asarray(result.test.predictions)})
-
-
-def _counts_text(counts: dict[str, tuple[int, int, int]]) -> str:
-    text = json.dumps(counts, separators=(",", ":"), ensure_ascii=False)
-    if len(text) <= TAG_LIMIT:
-        return text
-    return json.dumps({str(index): value for index, value in enumerate(counts.values())}, separators=(",", ":"))
+        return self._scored_record(result.test, metrics, state=state, tags=tags)
 
 
 def _card(order: Order) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,11 +169,20 @@ def require_all(
     *,
     model_types: Sequence[str],
     min_free_bytes: int,
-) -> dict[str, Checkpoint]:
+    optional: Collection[str] = (),
+) -> tuple[dict[str, Checkpoint], dict[str, str]]:
     """Find every checkpoint and every task, and name all that is missing at once.
 
+    Args:
+        refs: base models.
+        variants: tasks.
+        shelf: where tasks are.
+        model_types: architectures that are compared.
+        min_free_bytes: space that downloads must leave.
+        optional: ids of base models that may be missing or unusable.
+
     Returns:
-        Checkpoints by model id.
+        Checkpoints by model id, and the optional ones that cannot be used, with the reason.
 
     Raises:
         StartlineError: the one thing that is missing, or an InputError that lists all of them.
@@ -186,6 +195,10 @@ def require_all(
         offline=shelf.offline,
         min_free_bytes=min_free_bytes,
     )
+    there = {checkpoint.model_id: checkpoint for checkpoint in found}
+    missing = [ref.id for ref in refs if ref.id not in there]
+    left_out = {name: error.message for name, error in zip(missing, errors, strict=True) if name in optional}
+    errors = [error for name, error in zip(missing, errors, strict=True) if name not in optional]
     for name in dict.fromkeys(variant.name for variant in variants):
         try:
             shelf.revision(name)
@@ -203,4 +216,4 @@ def require_all(
                 f"{len(errors)} things are missing or unusable:\n{lines}", missing=[error.message for error in errors]
             )
         )
-    return {ref.id: checkpoint for ref, checkpoint in zip(refs, found, strict=True)}
+    return there, left_out

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ray_app.probing.settings import Pooling, ProbeConfig
 from ray_app.sweeps.plan import PlannedCell
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig, Precision
 from ray_app.training.tokens import Family
-from tracking.schema import Param, Tag
+from tracking.schema import Method, Param, Tag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Order:
     base_name: str
     encoded: Path
     """Folder of the tokenised task."""
-    config: FinetuneConfig
+    config: FinetuneConfig | ProbeConfig
     execution: ExecutionConfig
     seed: int
     keep_model: bool
@@ -62,36 +63,46 @@ class Order:
     """Identity, for the record."""
     tags: dict[str, str]
     """State known beforehand, for the record."""
+    features: Path
+    """Folder of the features of frozen models."""
     empty: bool = False
     """Do nothing (measures the machinery)."""
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for Tune's config."""
-        config = {**asdict(self.config), "precision": self.config.precision.value}
         return {
             **asdict(self),
             "family": self.family.value,
             "base": str(self.base),
             "encoded": str(self.encoded),
-            "config": config,
+            "config": self.config.hyperparameters(),
             "storage": str(self.storage.root),
+            "features": str(self.features),
         }
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> Order:
         """Back from ``plain``."""
-        config = FinetuneConfig(**{**values["config"], "precision": Precision(values["config"]["precision"])})
         return cls(
             **{
                 **values,
                 "family": Family(values["family"]),
                 "base": Path(values["base"]),
                 "encoded": Path(values["encoded"]),
-                "config": config,
+                "config": _read_config(values["config"], probed=values["params"][Param.METHOD] == Method.PROBE),
                 "execution": ExecutionConfig(**values["execution"]),
                 "storage": Storage(root=Path(values["storage"])),
+                "features": Path(values["features"]),
             }
         )
+
+
+def _read_config(values: dict[str, Any], *, probed: bool) -> FinetuneConfig | ProbeConfig:
+    """Hyperparameters back from plain values."""
+    precision = Precision(values["precision"])
+    if probed:
+        return ProbeConfig(**{**values, "precision": precision, "pooling": Pooling(values["pooling"])})
+    return FinetuneConfig(**{**values, "precision": precision})
 
 
 def make_order(
@@ -103,6 +114,7 @@ def make_order(
     sweep: str,
     attempt: str,
     tags: dict[str, str],
+    features: Path,
     empty: bool = False,
 ) -> Order:
     """The order for a planned cell."""
@@ -147,5 +159,6 @@ def make_order(
             Tag.BASELINE: "true" if cell.baseline else "",
             Tag.MODEL_LICENCE: cell.licence,
         },
+        features=features,
         empty=empty,
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_app.hub.checkpoints import Checkpoint, ModelRef
 from ray_app.hub.tasks import SplitRule
+from ray_app.probing.settings import PROBE_RECIPE, ProbeConfig
 from ray_app.sweeps.materials import TaskShelf, TaskVariant
 from ray_app.sweeps.settings import ArchConfig, SourcesConfig
 from ray_app.training.settings import RECIPE, FinetuneConfig
@@ -25,7 +26,7 @@ class PlannedCell:
     role: str
     """'target', or 'source' when its finetuned model becomes a base model."""
     variant: TaskVariant
-    config: FinetuneConfig
+    config: FinetuneConfig | ProbeConfig
     checkpoint: Path | None
     """Folder of the base model; None when it is the model of cell ``requires``."""
     requires: str | None = None
@@ -90,17 +91,26 @@ class Study:
     targets: list[TaskVariant]
     seeds: list[int]
     method: FinetuneConfig
+    """How source models are finetuned, and targets as well unless they are probed."""
     shelf: TaskShelf
+    probe: ProbeConfig | None = None
+    """Target cells are probes; None: they are finetunes."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Candidates that cannot be used, with the reason; only a probe goes on without them."""
 
 
 def plan_cells(study: Study) -> list[PlannedCell]:
-    """Every cell of a study, sources first; nothing is dropped yet and nothing costed."""
+    """Every cell of a study, sources first; nothing is dropped yet and nothing costed.
+
+    A probe draws nothing, so a base model that is the same for every seed is probed under the first one only.
+    """
     fingerprints = {variant: study.shelf.fingerprint(variant) for variant in _variants(study)}
+    seeds = study.seeds[:1] if study.probe else study.seeds
     cells = [
         _cell(study, ref.id, study.checkpoints[ref.id].revision, variant, seed, fingerprints[variant], model=ref)
         for ref in study.models
         for variant in study.targets
-        for seed in study.seeds
+        for seed in seeds
     ]
     sources: list[PlannedCell] = []
     for index, group in enumerate(study.sources):
@@ -111,7 +121,7 @@ def plan_cells(study: Study) -> list[PlannedCell]:
                 made = _source_cell(study, variant, seed, method, fingerprints[variant])
                 sources.append(made)
                 name = source_name(study.arch.name, task, group, seed)
-                targets = [seed] if group.pair_seeds else study.seeds
+                targets = [seed] if group.pair_seeds else seeds
                 cells += [
                     _cell(study, name, made.key, target, target_seed, fingerprints[target], requires=made.key)
                     for target in study.targets
@@ -154,17 +164,18 @@ def _cell(
     requires: str | None = None,
     method: FinetuneConfig | None = None,
 ) -> PlannedCell:
-    chosen = method or study.method
+    chosen = method or study.probe or study.method
+    probed = isinstance(chosen, ProbeConfig)
     identity = CellIdentity(
         arch=study.arch.name,
         base_model=base_model,
         base_revision=revision,
         task=variant.name,
         data=fingerprint,
-        method=Method.FINETUNE.value,
+        method=Method.PROBE.value if probed else Method.FINETUNE.value,
         hyperparameters=chosen.hyperparameters(),
         seed=seed,
-        recipe=RECIPE,
+        recipe=PROBE_RECIPE if probed else RECIPE,
     )
     return PlannedCell(
         identity=identity,

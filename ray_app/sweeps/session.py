@@ -14,7 +14,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,14 +25,15 @@ from rich.console import Console
 
 from ray_app.config import CONF, AppConfig
 from ray_app.hub.task_yaml import read_task_config
+from ray_app.probing.settings import POOLINGS, ProbeConfig
 from ray_app.sweeps.materials import TaskShelf, TaskVariant, require_all
 from ray_app.sweeps.orders import Order, Storage, make_order
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.plan import PlannedCell, Study, base_models, in_running_order, plan_cells, remaining_cells
 from ray_app.sweeps.progress import SweepProgress
 from ray_app.sweeps.uploader import Uploader
-from ray_app.training.settings import Precision
-from tracking.errors import StorageError
+from ray_app.training.settings import FinetuneConfig, Precision
+from tracking.errors import CheckpointError, ConfigError, StorageError
 from tracking.schema import Tag
 from tracking.store import TrackingStore
 from tracking.table import scored_cells, sync_table
@@ -49,6 +50,8 @@ class SweepPlan:
     """Cells to be run, tokenised and costed, in running order."""
     done: list[PlannedCell]
     """Cells that need not be run."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Candidates that cannot be used, with the reason."""
 
     @property
     def settings(self) -> str | None:
@@ -75,6 +78,7 @@ class SweepSession:
         self.uploader = Uploader(self.store, self.storage.records, complete=())
         self.tags = run_tags()
         self._runs = 0
+        self._licences: dict[str, str] = {}
 
     def open(self) -> pa.Table:
         """Settle what an interrupted run left behind, learn which cells are complete; returns the result table."""
@@ -100,8 +104,13 @@ class SweepSession:
         )
         self.mirror = made.folder
 
-    def study(self, config: AppConfig | None = None) -> Study:
-        """Settle precision, find every checkpoint and task of a request (the session's own, or a part of it)."""
+    def study(self, config: AppConfig | None = None, *, probe: bool = False) -> Study:
+        """Settle precision, find every checkpoint and task of a request (the session's own, or a part of it).
+
+        Args:
+            config: the request; None: the session's own.
+            probe: targets are probed, and candidates that cannot be used are left out; else they are finetuned, all of them.
+        """
         config = config or self.config
         method = dataclasses.replace(config.method, precision=settle_precision(config))
         names = [*config.suite.tasks, *(task for group in config.candidates.sources for task in group.tasks)]
@@ -111,44 +120,60 @@ class SweepSession:
         targets = [TaskVariant.of(task, rule, caps) for caps in config.suite.variants() for task in config.suite.tasks]
         made = [TaskVariant.of(task, rule, group.caps) for group in config.candidates.sources for task in group.tasks]
         models = base_models(config.arch, config.candidates.models)
-        checkpoints = require_all(
+        checkpoints, left_out = require_all(
             models,
             [*targets, *made],
             shelf,
             model_types=config.arch.model_types,
             min_free_bytes=int(config.cluster.min_free_gb * 1e9),
+            optional=[ref.id for ref in models[1:]] if probe else (),
         )
         return Study(
             arch=config.arch,
             checkpoints=checkpoints,
-            models=models,
+            models=[ref for ref in models if ref.id in checkpoints],
             sources=config.candidates.sources,
             targets=targets,
             seeds=config.seeds,
             method=method,
             shelf=shelf,
+            probe=settled_probe(config, method) if probe else None,
+            left_out=left_out,
         )
 
     def plan(self, study: Study) -> SweepPlan:
         """Cells of a study that are still to be run, ready to be run, and those that are not."""
         cells = plan_cells(study)
         todo, done = remaining_cells(cells, complete=self.uploader.complete, models_at=self.storage.models)
-        todo = in_running_order([self._prepared(study, cell) for cell in todo])
+        left_out = dict(study.left_out)
+        todo = in_running_order(self._all_prepared(study, todo, left_out))
         if self.config.debug.max_cells is not None:
             todo = todo[: self.config.debug.max_cells]
-        return SweepPlan(study=study, cells=cells, todo=todo, done=done)
+        return SweepPlan(study=study, cells=cells, todo=todo, done=done, left_out=left_out)
+
+    def _all_prepared(self, study: Study, cells: list[PlannedCell], left_out: dict[str, str]) -> list[PlannedCell]:
+        """Cells made ready; a probe goes on without the candidates whose tokenizer is broken."""
+        ready = []
+        for cell in cells:
+            try:
+                ready.append(self._prepared(study, cell))
+            except CheckpointError as error:
+                if study.probe is None or cell.baseline or cell.role == "source":
+                    raise
+                left_out[cell.identity.base_model] = error.message
+        return ready
 
     def _prepared(self, study: Study, cell: PlannedCell) -> PlannedCell:
         """Tokenise the cell's task where that was not done yet, and cost the cell."""
         pretrained = study.checkpoints[study.arch.pretrained.id]
         base = cell.checkpoint or pretrained.path
-        length, family = cell.config.max_length, study.arch.family
+        length, family = cell.config.max_length or study.method.max_length, study.arch.family
         folder = study.shelf.encoded_folder(
             cell.variant, base, family=family, max_length=length, fingerprint=dict(cell.identity.data)
         )
         study.shelf.encode(cell.variant, base, folder=folder, family=family, max_length=length)
         tokens = {split: count_tokens(folder / f"{split}.arrow") for split in ("train", "validation", "test")}
-        rows_factor = 3 * cell.config.max_epochs
+        rows_factor = 1.0 if isinstance(cell.config, ProbeConfig) else 3 * cell.config.max_epochs
         work = pretrained.n_parameters * (rows_factor * tokens["train"] + tokens["validation"] + tokens["test"])
         return dataclasses.replace(cell, encoded=folder, cost=float(work))
 
@@ -162,33 +187,45 @@ class SweepSession:
             self.uploader.start()
             yield
 
+    def order(self, cell: PlannedCell) -> Order:
+        """What a worker is handed for a cell that is ready."""
+        return make_order(
+            cell,
+            family=self.config.arch.family,
+            execution=self.config.execution,
+            storage=self.storage,
+            sweep=self.id,
+            attempt=f"{self.id}.{secrets.token_hex(3)}",
+            tags={**self.tags, Tag.TASK_LICENCE: self._licence(cell.identity.task)},
+            features=self.cache / "features",
+            empty=self.config.debug.empty_cells,
+        )
+
+    def _licence(self, task: str) -> str:
+        if task not in self._licences:
+            self._licences[task] = read_task_config(CONF / "task" / f"{task}.yaml").license
+        return self._licences[task]
+
+    def _progress(self, todo: list[PlannedCell]) -> SweepProgress:
+        return SweepProgress(total=len(todo), total_cost=sum(cell.cost for cell in todo), console=self.console)
+
     def run(self, todo: list[PlannedCell]) -> SweepOutcome:
         """Run cells on the cluster that is up; returns how they ended."""
         from ray_app.sweeps.runner import run_cells
 
-        licences = {
-            name: read_task_config(CONF / "task" / f"{name}.yaml").license for name in {c.identity.task for c in todo}
-        }
-
-        def order_of(cell: PlannedCell) -> Order:
-            return make_order(
-                cell,
-                family=self.config.arch.family,
-                execution=self.config.execution,
-                storage=self.storage,
-                sweep=self.id,
-                attempt=f"{self.id}.{secrets.token_hex(3)}",
-                tags={**self.tags, Tag.TASK_LICENCE: licences[cell.identity.task]},
-                empty=self.config.debug.empty_cells,
-            )
-
-        progress = SweepProgress(total=len(todo), total_cost=sum(cell.cost for cell in todo), console=self.console)
         self._runs += 1
         name = self.id if self._runs == 1 else f"{self.id}-{self._runs}"
-        with progress:
+        with self._progress(todo) as progress:
             return run_cells(
-                todo, order_of, cluster=self.config.cluster, storage=self.storage, sweep=name, progress=progress
+                todo, self.order, cluster=self.config.cluster, storage=self.storage, sweep=name, progress=progress
             )
+
+    def run_here(self, todo: list[PlannedCell]) -> SweepOutcome:
+        """Run cells one after the other in this process, for a few that are not worth a cluster; none may be a source."""
+        from ray_app.sweeps.inline import run_inline
+
+        with self._progress(todo) as progress:
+            return run_inline(todo, self.order, cluster=self.config.cluster, progress=progress)
 
     def finish(self) -> int:
         """Upload what is left; returns how many results still wait on disk."""
@@ -234,6 +271,26 @@ def settle_precision(config: AppConfig) -> Precision:
     except OSError:
         return Precision.FP32
     return Precision.BF16 if "avx512_bf16" in flags or "amx_bf16" in flags else Precision.FP32
+
+
+def settled_probe(config: AppConfig, method: FinetuneConfig) -> ProbeConfig:
+    """The probe with what it takes over from the training method filled in.
+
+    Raises:
+        ConfigError: a pooling that this family of models does not have.
+    """
+    probe = config.probe
+    known = POOLINGS[config.arch.family]
+    if probe.pooling not in known:
+        names = ", ".join(pooling.value for pooling in known)
+        raise ConfigError(
+            f"probe.pooling: {probe.pooling.value}; a model of family {config.arch.family.value} has {names}"
+        )
+    return dataclasses.replace(
+        probe,
+        max_length=probe.max_length or method.max_length,
+        precision=method.precision if probe.precision is Precision.AUTO else probe.precision,
+    )
 
 
 def count_tokens(path: Path) -> int:

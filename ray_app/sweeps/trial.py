@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,19 @@ from ray import tune
 from tracking.schema import State, Tag
 
 if TYPE_CHECKING:
-    from ray_app.sweeps.attempt import Attempt
+    from ray_app.probing.backbone import BackboneShelf
+    from ray_app.sweeps.recording import RecordedAttempt
     from ray_app.training.models import ModelPool
 
 _pools: dict[int, ModelPool] = {}
+
+
+@functools.cache
+def _shelf() -> BackboneShelf:
+    """Frozen models that this process keeps."""
+    from ray_app.probing.backbone import BackboneShelf
+
+    return BackboneShelf()
 
 
 def prepare_worker(threads: int) -> None:
@@ -35,7 +45,7 @@ class CellTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the order in ``config['order']``."""
-        self._attempt: Attempt | None = None
+        self._attempt: RecordedAttempt | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -62,17 +72,18 @@ class CellTrial(tune.Trainable):
             self._attempt = None
         return result
 
-    def _open(self) -> Attempt:
+    def _open(self) -> RecordedAttempt:
         from ray_app.sweeps.orders import Order
 
         order = Order.from_plain(self.config["order"])
         if not order.empty:
             prepare_worker(order.execution.threads)
-        from ray_app.sweeps.attempt import Attempt
+        from ray_app.sweeps.probe_attempt import begin_attempt
         from ray_app.training.models import ModelPool
 
-        pool = _pools.setdefault(order.execution.models_in_memory, ModelPool(order.execution.models_in_memory))
-        self._attempt = Attempt(order, pool, device=_device())
+        kept = order.execution.models_in_memory
+        pool = _pools.setdefault(kept, ModelPool(kept))
+        self._attempt = begin_attempt(order, pool, _shelf(), device=device_here())
         return self._attempt
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -84,7 +95,8 @@ class CellTrial(tune.Trainable):
         """Nothing to do: an attempt looks for its cell's checkpoint by key when it opens."""
 
 
-def _device() -> str:
+def device_here() -> str:
+    """'cuda' where this process sees a GPU, else 'cpu'."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -104,8 +104,17 @@ class ExecutionConfig:
     """Most seconds of training that a killed cell repeats."""
     models_in_memory: int = 2
     """Base models that a worker keeps loaded."""
+    feature_cache_gb: float = 10.0
+    """Size that the features of frozen models may take under <cache>/features, GB; what was not read for longest goes first."""
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
-        names = ("micro_batch_tokens", "eval_batch_tokens", "threads", "checkpoint_every_s", "models_in_memory")
+        names = (
+            "micro_batch_tokens",
+            "eval_batch_tokens",
+            "threads",
+            "checkpoint_every_s",
+            "models_in_memory",
+            "feature_cache_gb",
+        )
         return [f"{name}: {getattr(self, name)}; it must be above 0" for name in names if not getattr(self, name) > 0]

@@ -1,0 +1,139 @@
+"""What every attempt at a cell does, whatever it runs: the trial boundary, and the record it leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+import traceback
+from abc import ABC, abstractmethod
+
+import numpy as np
+import pyarrow as pa
+
+from ray_app.sweeps.orders import Order
+from ray_app.training.finetune import CurvePoint
+from ray_app.training.scoring import Evaluation
+from tracking.records import CellRecord, write_record
+from tracking.schema import Metric, State, Tag
+from tracking.store import TAG_LIMIT
+from tracking.table import write_table
+
+logger = logging.getLogger(__name__)
+
+Step = tuple[CurvePoint | None, CellRecord | None]
+"""A validation, where there was one, and the record, where the cell ended."""
+
+
+class RecordedAttempt(ABC):
+    """One attempt at a cell that ends with a record.
+
+    Args:
+        order: the cell.
+        device: where to compute.
+    """
+
+    def __init__(self, order: Order, *, device: str = "cpu") -> None:
+        self.order = order
+        self.device = device
+        self.stage = "open"
+        self.started_ms = int(time.time() * 1000)
+        self._started = time.perf_counter()
+
+    def step(self) -> Step:
+        """Go on to the next validation; with the last one also test, record, and return the record.
+
+        Never raises for what is wrong with the cell: that becomes a failed record. Only a record that cannot be written
+        (disk full) is raised, for then nothing can be kept here.
+        """
+        try:
+            if self.order.empty:
+                return None, self._write(self._record(State.FAILED, {Tag.REASON: "empty cell"}, {}), {})
+            return self._step()
+        except Exception as error:  # the trial boundary: every failure is recorded with its stage
+            return None, self._write(self._failed(error), {"traceback.txt": traceback.format_exc().encode()})
+
+    @abstractmethod
+    def _step(self) -> Step:
+        """Go on; anything may be raised."""
+
+    @abstractmethod
+    def store(self) -> None:
+        """Store a checkpoint now (also on a preemption notice)."""
+
+    def _curve(self) -> tuple[CurvePoint, ...]:
+        """Validations so far."""
+        return ()
+
+    def _times(self) -> dict[str, float]:
+        """Where the time went."""
+        return {Metric.WALL_S: time.perf_counter() - self._started}
+
+    def _record(self, state: State, tags: dict[str, str], metrics: dict[str, float]) -> CellRecord:
+        order = self.order
+        return CellRecord(
+            key=order.key,
+            attempt=order.attempt,
+            state=state,
+            arch=order.arch,
+            params=order.params,
+            tags={**order.tags, Tag.NODE: socket.gethostname(), **tags},
+            metrics=metrics,
+            curve=tuple((point.examples_seen, point.score, point.loss) for point in self._curve()),
+            started_ms=self.started_ms,
+            ended_ms=int(time.time() * 1000),
+        )
+
+    def _failed(self, error: Exception) -> CellRecord:
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        logger.warning("cell %s failed at %s: %s", self.order.key, self.stage, reason)
+        return self._record(State.FAILED, {Tag.FAILED_STAGE: self.stage, Tag.REASON: reason[:500]}, self._times())
+
+    def _scored_record(
+        self,
+        test: Evaluation,
+        metrics: dict[str, float],
+        *,
+        state: State = State.COMPLETE,
+        tags: dict[str, str] | None = None,
+    ) -> CellRecord:
+        """The record of a score: counts of the test set beside what else was measured."""
+        metrics = self._times() | {
+            Metric.SCORE: test.score,
+            Metric.N_EVAL: float(test.n_eval),
+            Metric.N_INVALID: float(test.n_invalid),
+            **metrics,
+        }
+        if test.n_correct is not None:
+            metrics[Metric.N_CORRECT] = float(test.n_correct)
+        return self._record(state, {**(tags or {}), Tag.CLASS_COUNTS: _counts_text(test.class_counts)}, metrics)
+
+    def _write(self, record: CellRecord, files: dict[str, bytes | pa.Table]) -> CellRecord:
+        """Write the files beside the record, then the record."""
+        folder = self.order.storage.records
+        folder.mkdir(parents=True, exist_ok=True)
+        names = []
+        for suffix, content in files.items():
+            name = f"{record.key}-{record.attempt}.{suffix}"
+            if isinstance(content, bytes):
+                (folder / name).write_bytes(content)
+            else:
+                write_table(content, folder / name)
+            names.append(name)
+        whole = CellRecord(**{**vars(record), "artifacts": tuple(names)})
+        write_record(folder, whole)
+        return whole
+
+
+def predictions_table(labels: np.ndarray, test: Evaluation) -> pa.Table:
+    """Columns label and prediction of the test set in its order; -1 (or NaN) where the answer was no label."""
+    return pa.table({"label": labels, "prediction": np.asarray(test.predictions)})
+
+
+def _counts_text(counts: dict[str, tuple[int, int, int]]) -> str:
+    text = json.dumps(counts, separators=(",", ":"), ensure_ascii=False)
+    if len(text) <= TAG_LIMIT:
+        return text
+    return json.dumps({str(index): value for index, value in enumerate(counts.values())}, separators=(",", ":"))
