@@ -71,6 +71,12 @@ class AppConfig:
     """Start of the settings hash that `make rank` compares under; None: the settings with the most cells."""
     source: Path | None = None
     """Folder of published results to import (FROM=)."""
+    model: str | None = None
+    """Base model that `make card` and `make publish` are about (MODEL=)."""
+    force: bool = False
+    """`make register`: also a base model that is not significantly better than the pretrained one (FORCE=1)."""
+    site: str | None = None
+    """Address at which the leaderboard site is published; cards link to it (SITE=)."""
     faithful: bool = False
     """`make report`: the published pages from the published files, byte for byte."""
     rebuild: bool = False
@@ -83,8 +89,8 @@ class AppConfig:
     """Folder for everything that is written."""
     cache: Path = Path("~/.cache/startline")
     """Folder for tokenised data and downloads, shared by all sweeps."""
-    dry: bool = False
-    """Print the plan and stop."""
+    dry: bool | None = None
+    """Only show what would be done; None: what the command does by itself (`make publish` only shows, all others act)."""
 
     def faults(self) -> list[str]:
         """Everything wrong with the top level."""
@@ -95,6 +101,8 @@ class AppConfig:
             found.append(
                 f"mirror: {self.mirror} is not a folder; a mirror holds tasks/<task>/*.parquet and models/<org>/<name>/"
             )
+        if self.site is not None and not self.site.startswith(("https://", "http://")):
+            found.append(f"site: {self.site!r} is not the address of a web site; write https://host/folder")
         return found
 
     @property

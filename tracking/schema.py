@@ -84,6 +84,32 @@ class Tag:
     """Folder of the finetuned model, where the cell kept it."""
 
 
+class ModelTag:
+    """Tags of a version in the model registry: what was known of the base model when it was registered; gains in points."""
+
+    ARCH = f"{PREFIX}.arch"
+    PRETRAINED = f"{PREFIX}.pretrained"
+    BASE_MODEL = f"{PREFIX}.base_model"
+    BASE_REVISION = f"{PREFIX}.base_revision"
+    SETTINGS = f"{PREFIX}.settings"
+    RANK = f"{PREFIX}.rank"
+    N_RANKED = f"{PREFIX}.n_ranked"
+    N_TASKS = f"{PREFIX}.n_tasks"
+    GAIN = f"{PREFIX}.avg_gain"
+    GAIN_SE = f"{PREFIX}.avg_gain_se"
+    GAIN_LOW = f"{PREFIX}.gain_low"
+    GAIN_HIGH = f"{PREFIX}.gain_high"
+    GAIN_SHRUNKEN = f"{PREFIX}.gain_shrunken"
+    P_ADJUSTED = f"{PREFIX}.p_adjusted"
+    VERDICT = f"{PREFIX}.verdict"
+    TRAINED_ON = f"{PREFIX}.trained_on"
+    """Tasks it was finetuned on before, where that is known."""
+    SOURCE_RUNS = f"{PREFIX}.source_runs"
+    """MLflow runs that made the base model."""
+    FORCED = f"{PREFIX}.forced"
+    """'true' where it was registered although it is not significantly better than the pretrained model."""
+
+
 class Param:
     """Params: the identity of a cell."""
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tracking.delimited import spreadsheet_safe
 from tracking.errors import StorageError
 from tracking.records import write_atomically
 from tracking.table import write_table
@@ -38,21 +39,20 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print(table)
 
 
-def csv_cell(value: object) -> object:
-    """A CSV cell that no spreadsheet takes for a formula: text that begins like one gets a leading apostrophe."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return "" if value is None else value
-
-
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
     """Write a CSV file, whole or not at all."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([csv_cell(value) for value in row] for row in rows)
+    writer.writerows([_csv_cell(value) for value in row] for row in rows)
     write_atomically(path, buffer.getvalue().encode())
     return path
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, str):
+        return spreadsheet_safe(value)
+    return "" if value is None else value
 
 
 def write_results(stem: Path, table: pa.Table) -> tuple[Path, Path]:

@@ -23,7 +23,14 @@ def file_stems(names: Iterable[str]) -> dict[str, str]:
     distinct = list(dict.fromkeys(names))
     plain = {name: file_name(name) for name in distinct}
     taken = Counter(stem.casefold() for stem in plain.values())
-    return {name: stem if _usable(stem, taken) else _marked(name, stem) for name, stem in plain.items()}
+    return {name: stem if _usable(stem, taken) else marked_stem(name) for name, stem in plain.items()}
+
+
+def marked_stem(name: str) -> str:
+    """A file name without ending that no other name has: with 8 hex digits of the name's SHA-256."""
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    kept = file_name(name).lstrip(".-")[:LONGEST] or "unnamed"
+    return f"{'_' if _reserved(kept) else ''}{kept}~{digest}"
 
 
 def _usable(stem: str, taken: Counter[str]) -> bool:
@@ -33,12 +40,6 @@ def _usable(stem: str, taken: Counter[str]) -> bool:
 
 def _reserved(stem: str) -> bool:
     return stem.casefold().split(".")[0] in _RESERVED
-
-
-def _marked(name: str, stem: str) -> str:
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
-    kept = stem.lstrip(".-")[:LONGEST] or "unnamed"
-    return f"{'_' if _reserved(kept) else ''}{kept}~{digest}"
 
 
 def visible(text: str) -> str:
