@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.cell_rows import CellRows, SourceRow, class_counts, gather_rows, probe_scores, stated_sizes
-from analysis.comparable import comparable_cells
+from analysis.comparable import comparable_cells, tasks_to_rank
 from analysis.integrity import RowAudit, TestSizes, audit_rows, recover_test_sizes
 from analysis.noise import POINTS, GainEstimate, cell_gains, estimate_gains
 from analysis.noise_ranking import NoiseAwareRanking, rank_under_noise
@@ -89,6 +90,7 @@ def assess(
     rng: np.random.Generator,
     probes: pa.Table | None = None,
     wanted: str | None = None,
+    tasks: Sequence[str] | None = None,
     n_draws: int = 1000,
 ) -> Assessment:
     """Gate and rank the base models of one architecture.
@@ -102,6 +104,7 @@ def assess(
         rng: source of chance for the bootstrap.
         probes: scored linear-probe cells on MNLI.
         wanted: settings hash to compare under, or the start of one.
+        tasks: tasks to rank over; None: as ``tasks_to_rank`` chooses.
         n_draws: bootstrap draws.
 
     Raises:
@@ -110,11 +113,30 @@ def assess(
     kept, notes = comparable_cells(cells, wanted=wanted)
     is_baseline = pc.fill_null(pc.equal(kept["baseline"], "true"), False)
     pretrained_cells, others = kept.filter(is_baseline), kept.filter(pc.invert(is_baseline))
-    tasks = tuple(sorted(set(pretrained_cells["task"].to_pylist())))
-    unmeasured = sorted(set(others["task"].to_pylist()) - set(tasks))
-    if unmeasured:
-        notes.append(f"left out, for the pretrained model has no score on them: {', '.join(unmeasured)}")
-        others = others.filter(pc.is_in(others["task"], pa.array(tasks)))
+    ranked_tasks, left_out = tasks_to_rank(pretrained_cells, others, wanted=tasks)
+    notes += left_out
+    return _assess(
+        kept.filter(pc.is_in(kept["task"], pa.array(ranked_tasks))),
+        ranked_tasks,
+        notes,
+        rng=rng,
+        probes=probes,
+        n_draws=n_draws,
+    )
+
+
+def _assess(
+    kept: pa.Table,
+    tasks: tuple[str, ...],
+    notes: list[str],
+    *,
+    rng: np.random.Generator,
+    probes: pa.Table | None,
+    n_draws: int,
+) -> Assessment:
+    """Gate and rank cells that all belong to the ranking."""
+    is_baseline = pc.fill_null(pc.equal(kept["baseline"], "true"), False)
+    pretrained_cells, others = kept.filter(is_baseline), kept.filter(pc.invert(is_baseline))
     repetitions, found = gather_rows(pretrained_cells, tasks), gather_rows(others, tasks)
     audit, sizes = _gate(kept, found, repetitions.scores, tasks, found.probe(probe_scores(probes)))
     trusted, names = _by_base(audit, found)

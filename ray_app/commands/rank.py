@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +39,10 @@ def run(config: AppConfig) -> int:
     return 0
 
 
-def assess_table(config: AppConfig, table: pa.Table, *, settings: str | None = None) -> Assessment:
-    """Gate and rank the finetune cells of a result table.
+def assess_table(
+    config: AppConfig, table: pa.Table, *, settings: str | None = None, tasks: Sequence[str] | None = None
+) -> Assessment:
+    """Gate and rank the finetune cells of a result table, over ``tasks`` where given, else over those asked for or common.
 
     Raises:
         TableError: nothing to rank, or no pretrained model to rank against.
@@ -55,14 +58,17 @@ def assess_table(config: AppConfig, table: pa.Table, *, settings: str | None = N
         )
     try:
         rng = np.random.default_rng(BOOTSTRAP_SEED)
-        return assess(finetuned, rng=rng, probes=probed, wanted=settings or config.settings)
+        wanted = settings or config.settings
+        return assess(finetuned, rng=rng, probes=probed, wanted=wanted, tasks=tasks or config.tasks)
     except ValueError as error:
         raise TableError(str(error), arch=config.arch.name) from error
 
 
-def rank_table(config: AppConfig, table: pa.Table, *, settings: str | None = None) -> Assessment:
+def rank_table(
+    config: AppConfig, table: pa.Table, *, settings: str | None = None, tasks: Sequence[str] | None = None
+) -> Assessment:
     """Rank the cells of a result table, print the ranking and write its files."""
-    assessment = assess_table(config, table, settings=settings)
+    assessment = assess_table(config, table, settings=settings, tasks=tasks)
     name = file_name(config.arch.name)
     files = write_results(config.out / "rank" / name, ranking_table(assessment))
     audit = write_results(config.out / "integrity" / name, integrity_table(assessment))

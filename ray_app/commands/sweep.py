@@ -162,7 +162,9 @@ class _Sweep:
     def _rank(self, table: pa.Table, settings: str | None) -> None:
         """Rank what there is; where there is nothing to rank yet, say why."""
         try:
-            rank.write_base_runs(self.session.store, rank.rank_table(self.config, table, settings=settings))
+            tasks = self.config.suite.tasks
+            ranked = rank.rank_table(self.config, table, settings=settings, tasks=tasks)
+            rank.write_base_runs(self.session.store, ranked)
         except TableError as error:
             console.print(f"no ranking yet: {error.message}")
 
