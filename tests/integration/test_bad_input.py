@@ -68,7 +68,8 @@ def damaged(study: TinyStudy, tmp_path: Path, damage: str) -> str:
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     elif damage == "no pad token":
         path = folder / "tokenizer_config.json"
-        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "pad_token"}))
+        kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"}
+        path.write_text(json.dumps({**kept, "tokenizer_class": "PreTrainedTokenizerFast"}))
         (folder / "special_tokens_map.json").unlink(missing_ok=True)
     elif damage == "other architecture":
         folder = copy_model("roberta", tmp_path / "roberta")
@@ -78,7 +79,7 @@ def damaged(study: TinyStudy, tmp_path: Path, damage: str) -> str:
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        ("truncated", "org/damaged"),
+        ("truncated", "cut short"),
         ("pickle", "pickle"),
         ("no pad token", "pad"),
         ("other architecture", "roberta"),
@@ -96,7 +97,7 @@ def test_unusable_checkpoints(
     [
         ({"text": [f"a{row}" for row in range(8)], "label": [0, 1] * 4}, "sentence"),
         ({"sentence": [f"a{row}" for row in range(8)], "label": [0, 7] * 4}, "7"),
-        ({"sentence": [f"a{row}" for row in range(8)], "label": [1] * 8}, "one"),
+        ({"sentence": [f"a{row}" for row in range(8)], "label": [1] * 8}, "two different labels"),
         ({"sentence": [], "label": []}, "cola"),
     ],
     ids=["missing column", "label out of range", "one class", "empty split"],
