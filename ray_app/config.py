@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from analysis.start_policy import StartRules
 from ray_app.embedded.config import EmbeddedConfig
 from ray_app.hub.tasks import SuiteConfig
 from ray_app.probing.settings import ProbeConfig
@@ -72,7 +73,19 @@ class AppConfig:
     source: Path | None = None
     """Folder of published results to import (FROM=)."""
     model: str | None = None
-    """Base model that `make card` and `make publish` are about (MODEL=)."""
+    """Base model that `make card`, `make publish` and `make assess` are about (MODEL=)."""
+    probe_score: float | None = None
+    """`make assess`: linear-probe score of MODEL on MNLI in points, for a model that has none here (PROBE=)."""
+    subset: str | None = None
+    """`make analyze`: part of the cells to analyse (SET=); None: all."""
+    against: list[str] = field(default_factory=list)
+    """`make analyze`: other architectures to compare with (AGAINST=)."""
+    contrast: dict[str, list[str]] = field(default_factory=dict)
+    """`make analyze`: two named lists of base models whose average gains are compared."""
+    task: str | None = None
+    """`make start`: the new target task (TASK=)."""
+    start: StartRules = field(default_factory=StartRules)
+    """How `make start` spends its budget."""
     force: bool = False
     """`make register`: also a base model that is not significantly better than the pretrained one (FORCE=1)."""
     site: str | None = None
@@ -101,6 +114,8 @@ class AppConfig:
             found.append(
                 f"mirror: {self.mirror} is not a folder; a mirror holds tasks/<task>/*.parquet and models/<org>/<name>/"
             )
+        if self.probe_score is not None and not 0 <= self.probe_score <= 100:
+            found.append(f"probe_score: {self.probe_score}; it must be points from 0 to 100 (PROBE=61.5)")
         if self.site is not None and not self.site.startswith(("https://", "http://")):
             found.append(f"site: {self.site!r} is not the address of a web site; write https://host/folder")
         return found

@@ -33,6 +33,17 @@ def _seeds(value: str) -> str:
     return f"seeds=[{','.join(chosen)}]"
 
 
+def _number(path: str) -> _Translate:
+    def translate(value: str) -> str:
+        try:
+            float(value)
+        except ValueError as error:
+            raise ConfigError(f"{path}={value}: expected a number") from error
+        return f"{path}={value}"
+
+    return translate
+
+
 def _switch(path: str) -> _Translate:
     def translate(value: str) -> str:
         if value.lower() not in ("0", "1", "true", "false", "yes", "no"):
@@ -55,7 +66,12 @@ VARIABLES: dict[str, tuple[_Translate, str]] = {
     "DRY": (_switch("dry"), "1: only show what would be done; `make publish` does so unless DRY=0"),
     "OFFLINE": (_switch("offline"), "1: never ask the hub"),
     "FROM": (_text("source"), "folder of published results to import"),
-    "MODEL": (_text("model"), "base model that a card is about"),
+    "MODEL": (_text("model"), "base model to assess, or that a card is about"),
+    "PROBE": (_number("probe_score"), "linear-probe score on MNLI of MODEL, points, where none is in the results"),
+    "TASK": (_text("task"), "new target task: a YAML under conf/task"),
+    "BUDGET": (_number("start.budget"), "most finetunes that `make start` may spend"),
+    "SET": (_text("subset"), "part of the cells to analyse: in_house, off_the_shelf, general, nli, twitter, paper_table_4, ..."),
+    "AGAINST": (_names("against"), "other architectures to compare with: bert-base-cased,t5-base"),
     "FORCE": (_switch("force"), "1: register also what is not significantly better than the pretrained model"),
     "SITE": (_text("site"), "address at which the leaderboard site is published, for links in cards"),
     "FAITHFUL": (_switch("faithful"), "1: the published pages from the published files, byte for byte"),
