@@ -230,7 +230,8 @@ def _make_design(features: FloatArray) -> _Design:
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean.astype(features.dtype)
     spread = np.sqrt(np.einsum("ij,ij->j", centred, centred, dtype=np.float64) / n_rows)
-    noise = np.finfo(features.dtype).eps * np.maximum(np.abs(mean), 1e-30) * 8
+    rounding = max(8 * np.finfo(features.dtype).eps, n_rows * np.finfo(np.float64).eps)
+    noise = rounding * np.abs(mean)
     scale = np.where(spread > noise, spread, np.inf)  # a constant column counts as zero
     standard = centred / scale.astype(features.dtype)
     variances, basis = np.linalg.eigh(np.asarray(standard.T @ standard, dtype=np.float64) / n_rows)
