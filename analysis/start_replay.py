@@ -11,7 +11,8 @@ import numpy.typing as npt
 from analysis.lost_gain import average_order
 from analysis.noise import measure_seed_noise
 from analysis.noise_prior import fit_noise_prior
-from analysis.start_policy import Measured, StartRules, StartVerdict, search_start
+from analysis.start_policy import Measured, StartVerdict, search_start
+from analysis.start_rules import StartRules
 from analysis.study import GainStudy
 
 FloatArray = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from analysis.start_policy import StartRules
+from analysis.start_rules import StartRules
 from ray_app.embedded.config import EmbeddedConfig
 from ray_app.hub.tasks import SuiteConfig
 from ray_app.probing.settings import ProbeConfig
