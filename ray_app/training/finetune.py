@@ -2,91 +2,38 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from ray_app.training.batches import MicroBatch, collate, cut, in_length_order
-from ray_app.training.learners import EncoderLearner, Learner, TextLearner
-from ray_app.training.models import LoadedModel
+from ray_app.training.learners import make_learner
+from ray_app.training.memory import forget_peak, free_unused, is_out_of_memory, used_bytes
+from ray_app.training.models import LoadedModel, check_task, distinct_tensors
+from ray_app.training.optimization import (
+    add_distance_penalty,
+    count_steps,
+    limit_gradients,
+    make_optimizer,
+    rate_factor,
+)
+from ray_app.training.progress import CellResult, CurvePoint, Progress
 from ray_app.training.randomness import DropoutPool, RowKeyedDropout, derive_seed, epoch_order
 from ray_app.training.scoring import Evaluation, score_answers
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig, Precision
-from ray_app.training.tokens import EncodedSplit, EncodedTask, Family
+from ray_app.training.tokens import EncodedSplit, EncodedTask
+from tracking.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_MICRO_BATCH = 64
 """Padded tokens below which halving a micro-batch is given up."""
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One validation."""
-
-    examples_seen: int
-    score: float
-    loss: float
-
-
-@dataclass
-class Seconds:
-    """Where the time of a cell went, summed over attempts."""
-
-    load: float = 0.0
-    train: float = 0.0
-    validate: float = 0.0
-    test: float = 0.0
-
-
-@dataclass
-class Progress:
-    """All state of a finetune besides weights and optimiser; small and plain, so that it can be stored as JSON."""
-
-    step: int = 0
-    """Optimiser steps done."""
-    examples_seen: int = 0
-    finished: bool = False
-    diverged: bool = False
-    best_score: float = -math.inf
-    """Validation score of the kept weights."""
-    progress_score: float = -math.inf
-    """Score that the next progress is measured against."""
-    progress_at: int = 0
-    """Examples seen at the last progress."""
-    curve: list[CurvePoint] = field(default_factory=list)
-    seconds: Seconds = field(default_factory=Seconds)
-    peak_mem_bytes: int = 0
-    micro_batch_tokens: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """What a finetune is worth."""
-
-    test: Evaluation
-    best_validation_score: float
-    diverged: bool
-    curve: tuple[CurvePoint, ...]
-    examples_seen: int
-    seconds: Seconds
-    peak_mem_bytes: int
-
-
-def make_learner(loaded: LoadedModel, task: EncodedTask) -> Learner:
-    """The way to ask a model of this family for this task."""
-    if loaded.family is Family.TEXT_TO_TEXT:
-        return TextLearner(loaded.model, loaded.tokenizer, task.facts)
-    return EncoderLearner(loaded.model, task.facts)
 
 
 class Finetuning:
@@ -102,6 +49,10 @@ class Finetuning:
         execution: how to carry it out.
         seed: seed of the cell.
         device: where to train.
+
+    Raises:
+        ConfigError: the precision is not settled.
+        InputError: the task cannot be trained on with this model (see ``check_task``).
     """
 
     def __init__(
@@ -114,23 +65,30 @@ class Finetuning:
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
+        if config.precision is Precision.AUTO:
+            raise ConfigError(
+                "method.precision: 'auto' came, expected fp32 or bf16; settle it first, for the number depends on it"
+            )
+        check_task(loaded, task)
         self.task = task
         self.config = config
         self.execution = execution
         self.seed = seed
         self.device = torch.device(device)
+        forget_peak(self.device)
         loaded.reset(seed)
         self.model = loaded.model.to(self.device)
         self._choose_trained(loaded)
-        self.learner = make_learner(loaded, task)
+        self.learner = make_learner(loaded, task.facts)
         self.pool = DropoutPool(seed=derive_seed(seed, "pool"), device=self.device)
         self.progress = Progress(micro_batch_tokens=execution.micro_batch_tokens)
+        self.eval_tokens = execution.eval_batch_tokens
         self.best_weights: dict[str, torch.Tensor] = {}
-        n_rows = len(task["train"])
-        self.steps_per_epoch = math.ceil(n_rows / config.batch_size)
-        self.total_steps = max(1, math.ceil(self.steps_per_epoch * config.max_epochs))
-        self.optimizer = self._make_optimizer()
+        """Weights that validated best, on the CPU; none where those are the model's present ones."""
+        self.steps_per_epoch, self.total_steps = count_steps(len(task["train"]), config)
+        self.optimizer = make_optimizer(self.model, config)
         self.anchor = self._make_anchor(loaded) if config.distance_penalty else {}
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     def _choose_trained(self, loaded: LoadedModel) -> None:
         """Every weight is trained, or those of the new head alone; set anew for each cell, for models are used again."""
@@ -142,31 +100,9 @@ class Finetuning:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not self.config.freeze_backbone or name.rpartition(".")[0] in head)
 
-    def _make_optimizer(self) -> torch.optim.AdamW:
-        spared = [
-            p for n, p in self.model.named_parameters() if p.requires_grad and (p.ndim < 2 or "norm" in n.lower())
-        ]
-        ids = {id(p) for p in spared}
-        decayed = [p for p in self.model.parameters() if p.requires_grad and id(p) not in ids]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": spared, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
-
     def _make_anchor(self, loaded: LoadedModel) -> dict[str, torch.Tensor]:
-        names = {name for name, _ in self.model.named_parameters()}
+        names = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         return {name: tensor.to(self.device) for name, tensor in loaded.pristine.items() if name in names}
-
-    def rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at an optimiser step: linear rise, then linear fall to 0 after the last.
-
-        Differs: transformers' schedule gives the very first step a rate of 0; a task of ten steps would lose one.
-        """
-        warmup = math.ceil(self.config.warmup_fraction * self.total_steps)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - warmup))
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self.config.precision is Precision.BF16:
@@ -180,9 +116,12 @@ class Finetuning:
         return MicroBatch(rows=batch.rows, inputs=inputs, labels=batch.labels.to(self.device), n_tokens=batch.n_tokens)
 
     def advance(self, *, due: Callable[[], bool] | None = None) -> CurvePoint | None:
-        """Train up to the next validation and return it; None when ``due`` asked to pause first (for a checkpoint)."""
+        """Train up to the next validation and return it; None when ``due`` asked to pause first (for a checkpoint).
+
+        A finetune that is finished stays as it is; its last validation is returned.
+        """
         progress, config = self.progress, self.config
-        while True:
+        while not progress.finished:
             last = progress.step >= self.total_steps or progress.diverged
             validated_at = progress.curve[-1].examples_seen if progress.curve else 0
             if last or progress.examples_seen - validated_at >= config.validate_every_examples:
@@ -192,25 +131,29 @@ class Finetuning:
             progress.seconds.train += time.perf_counter() - started
             if due is not None and due():
                 return None
+        return progress.curve[-1]
+
+    def _rows_of_step(self) -> np.ndarray:
+        """Rows of the training set in the next batch; the order of an epoch is drawn once."""
+        epoch, within = divmod(self.progress.step, self.steps_per_epoch)
+        if self._order[0] != epoch:
+            self._order = (epoch, epoch_order(len(self.task["train"]), seed=self.seed, epoch=epoch))
+        return self._order[1][within * self.config.batch_size : (within + 1) * self.config.batch_size]
 
     def _train_step(self) -> None:
         progress = self.progress
-        split = self.task["train"]
-        epoch, within = divmod(progress.step, self.steps_per_epoch)
-        order = epoch_order(len(split), seed=self.seed, epoch=epoch)
-        rows = order[within * self.config.batch_size : (within + 1) * self.config.batch_size]
+        rows = self._rows_of_step()
         self.model.train()
-        loss = self._accumulate(split, rows)
-        limit = self.config.max_grad_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        loss = self._accumulate(self.task["train"], rows)
+        norm = limit_gradients(self.model, self.config.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             logger.warning("diverged at step %d (loss %s, gradient norm %s)", progress.step, loss, norm)
             progress.diverged = True
             self.optimizer.zero_grad(set_to_none=True)
             return
-        rate = self.config.learning_rate * self.rate_factor(progress.step)
+        factor = rate_factor(progress.step, total_steps=self.total_steps, warmup_fraction=self.config.warmup_fraction)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.config.learning_rate * factor
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
@@ -218,46 +161,35 @@ class Finetuning:
         self._note_memory()
 
     def _accumulate(self, split: EncodedSplit, rows: np.ndarray) -> float:
-        """Gradients of the mean loss of a batch, in micro-batches; out of memory halves them and starts the batch again."""
-        weight = self.learner.weight(split.labels[rows])
+        """Gradients of the mean loss of a batch; where memory runs out, in smaller micro-batches from the start."""
         while True:
-            try:
-                total = self._penalty()
-                for piece in cut(rows, split.lengths, max_tokens=self.progress.micro_batch_tokens):
-                    batch = self._place(collate(split, piece, pad_id=self.task.pad_id))
-                    keyed = RowKeyedDropout(
-                        self.pool, step=self.progress.step, rows=piece, stride=self.config.max_length
-                    )
-                    with keyed, self._arithmetic():
-                        loss = self.learner.loss(batch) / weight
-                    loss.backward()
-                    total += float(loss.detach())
-                return total
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                self.optimizer.zero_grad(set_to_none=True)
-                self._halve(error)
+            loss = self._try_batch(split, rows)
+            if loss is not None:
+                return loss
+            self.progress.micro_batch_tokens //= 2
+            logger.warning(
+                "out of memory: micro-batches of at most %d tokens from here on", self.progress.micro_batch_tokens
+            )
+            free_unused(self.device)
 
-    def _halve(self, error: BaseException) -> None:
-        progress = self.progress
-        if progress.micro_batch_tokens // 2 < SMALLEST_MICRO_BATCH:
-            raise error
-        progress.micro_batch_tokens //= 2
-        logger.warning("out of memory: micro-batches of at most %d tokens from here on", progress.micro_batch_tokens)
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _penalty(self) -> float:
-        """Add the gradient of the distance penalty; returns its value."""
-        if not self.anchor:
-            return 0.0
-        total = torch.zeros((), device=self.device)
-        for name, parameter in self.model.named_parameters():
-            if name in self.anchor:
-                total = total + (parameter - self.anchor[name]).square().sum()
-        penalty = total * (self.config.distance_penalty / 2)
-        penalty.backward()
-        return float(penalty.detach())
+    def _try_batch(self, split: EncodedSplit, rows: np.ndarray) -> float | None:
+        """Gradients and mean loss of a batch in micro-batches; None, and no gradients, where memory ran out."""
+        weight = self.learner.weight(split.labels[rows])
+        try:
+            total = add_distance_penalty(self.model, self.anchor, self.config.distance_penalty)
+            for piece in cut(rows, split.lengths, max_tokens=self.progress.micro_batch_tokens):
+                batch = self._place(collate(split, piece, pad_id=self.task.pad_id))
+                keyed = RowKeyedDropout(self.pool, step=self.progress.step, rows=piece, stride=self.config.max_length)
+                with keyed, self._arithmetic():
+                    loss = self.learner.loss(batch) / weight
+                loss.backward()
+                total = total + loss.detach()
+            return float(total)
+        except (RuntimeError, MemoryError) as error:
+            self.optimizer.zero_grad(set_to_none=True)
+            if not is_out_of_memory(error) or self.progress.micro_batch_tokens // 2 < SMALLEST_MICRO_BATCH:
+                raise
+        return None
 
     def _validate(self, *, last: bool) -> CurvePoint:
         progress, config = self.progress, self.config
@@ -266,17 +198,28 @@ class Finetuning:
         progress.seconds.validate += time.perf_counter() - started
         point = CurvePoint(progress.examples_seen, outcome.score, outcome.loss)
         progress.curve.append(point)
+        if not math.isfinite(outcome.loss):
+            logger.warning("diverged at step %d (validation loss %s)", progress.step, outcome.loss)
+            progress.diverged = last = True
         if outcome.score > progress.best_score:
             progress.best_score = outcome.score
-            self.best_weights = {} if last else self._copy_weights()
+            self._keep_weights(needed=not last)
         if outcome.score > progress.progress_score + config.early_stop_epsilon:
             progress.progress_score, progress.progress_at = outcome.score, progress.examples_seen
         out_of_patience = progress.examples_seen - progress.progress_at >= config.patience_examples
         progress.finished = last or out_of_patience
         return point
 
-    def _copy_weights(self) -> dict[str, torch.Tensor]:
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
+    def _keep_weights(self, *, needed: bool) -> None:
+        """Copy the present weights aside; after the last validation they are still in the model when they are tested."""
+        if not needed:
+            self.best_weights = {}
+            return
+        for name, tensor in distinct_tensors(self.model).items():
+            if name in self.best_weights:
+                self.best_weights[name].copy_(tensor)
+            else:
+                self.best_weights[name] = tensor.to("cpu", copy=True)
 
     def evaluate(self, split_name: str) -> Evaluation:
         """Score the present weights on a split."""
@@ -286,7 +229,7 @@ class Finetuning:
         self.model.eval()
         loss = 0.0
         with torch.inference_mode(), self._arithmetic():
-            for rows in in_length_order(split, max_tokens=self.execution.eval_batch_tokens):
+            for rows in in_length_order(split, max_tokens=self.eval_tokens):
                 answered = self._answer(split, rows)
                 answers[rows], loss = answered[0], loss + answered[1]
         self._note_memory()
@@ -297,10 +240,11 @@ class Finetuning:
         try:
             answered = self.learner.answer(self._place(collate(split, rows, pad_id=self.task.pad_id)))
             return answered.values, answered.loss
-        except (torch.OutOfMemoryError, MemoryError):
-            if len(rows) == 1:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(rows) == 1:
                 raise
-        gc.collect()
+        self.eval_tokens = max(SMALLEST_MICRO_BATCH, self.eval_tokens // 2)  # from the next pass on
+        free_unused(self.device)
         first, second = (self._answer(split, half) for half in np.array_split(rows, 2))
         return np.concatenate([first[0], second[0]]), first[1] + second[1]
 
@@ -308,13 +252,13 @@ class Finetuning:
         """Test the weights that validated best (after a divergence: those the model has)."""
         progress = self.progress
         if self.best_weights and not progress.diverged:
-            self.model.load_state_dict(self.best_weights)
+            self.model.load_state_dict(self.best_weights, strict=False)  # tied weights have one name here
         started = time.perf_counter()
         outcome = self.evaluate("test")
         progress.seconds.test += time.perf_counter() - started
         return CellResult(
             test=outcome,
-            best_validation_score=progress.best_score,
+            best_validation_score=progress.curve[-1].score if progress.diverged else progress.best_score,
             diverged=progress.diverged,
             curve=tuple(progress.curve),
             examples_seen=progress.examples_seen,
@@ -323,11 +267,7 @@ class Finetuning:
         )
 
     def _note_memory(self) -> None:
-        if self.device.type == "cuda":
-            used = torch.cuda.max_memory_allocated(self.device)
-        else:
-            used = psutil.Process().memory_info().rss
-        self.progress.peak_mem_bytes = max(self.progress.peak_mem_bytes, used)
+        self.progress.peak_mem_bytes = max(self.progress.peak_mem_bytes, used_bytes(self.device))
 
 
 def finetune(

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ray_app.training.batches import MicroBatch
-from ray_app.training.tokens import TaskFacts
+from ray_app.training.models import LoadedModel
+from ray_app.training.tokens import Family, TaskFacts
 from tracking.errors import InputError, TaskDataError
 
 INVALID = -1
@@ -46,6 +47,13 @@ class Learner(Protocol):
 
     def answer(self, batch: MicroBatch) -> Answers:
         """What the model answers, and the loss."""
+
+
+def make_learner(loaded: LoadedModel, facts: TaskFacts) -> Learner:
+    """The way to ask a model of this family for this task."""
+    if loaded.family is Family.TEXT_TO_TEXT:
+        return TextLearner(loaded.model, loaded.tokenizer, facts)
+    return EncoderLearner(loaded.model, facts)
 
 
 class EncoderLearner:

@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from ray_app.training.batches import PAD_TO
 from ray_app.training.randomness import derive_seed
-from ray_app.training.tokens import Family, TaskFacts
-from tracking.errors import CheckpointError
+from ray_app.training.tokens import SPLITS, EncodedTask, Family, TaskFacts
+from tracking.errors import CheckpointError, InputError, TaskDataError
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +155,33 @@ def longest_input(model: nn.Module) -> int | None:
         if name.rpartition(".")[2] == "position_embeddings" and isinstance(part, nn.Embedding)
     ]
     return min(limits, default=None)
+
+
+def check_task(loaded: LoadedModel, task: EncodedTask) -> None:
+    """Refuse a tokenised task that this model cannot be trained on.
+
+    Raises:
+        TaskDataError: a split is empty, or a label is none of the task's classes.
+        InputError: rows are longer than the model has positions for.
+    """
+    limit = longest_input(loaded.model)
+    for name in SPLITS:
+        split, facts = task[name], task.facts
+        if not len(split):
+            raise TaskDataError(f"task {facts.name} has no {name} rows, expected at least one; check its splits")
+        if not facts.regression and not 0 <= split.labels.min() <= split.labels.max() < facts.n_outputs:
+            raise TaskDataError(
+                f"task {facts.name} has {name} labels from {split.labels.min()} to {split.labels.max()}, expected 0 to "
+                f"{facts.n_outputs - 1}; check its label names"
+            )
+        longest = -(-int(split.lengths.max()) // PAD_TO) * PAD_TO
+        if limit is not None and longest > limit:
+            raise InputError(
+                f"task {facts.name} has rows of up to {longest} tokens (padded to a multiple of {PAD_TO}) and the model has "
+                f"positions for {limit}; set method.max_length={limit // PAD_TO * PAD_TO} or less",
+                longest=longest,
+                limit=limit,
+            )
 
 
 def _head(model: Any, path: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from ray_app.training.models import (
@@ -22,10 +23,6 @@ from ray_app.training.models import (
 from ray_app.training.tokens import Family, TaskFacts
 from tests.model_factory import copy_model, tiny_model
 from tracking.errors import CheckpointError
-
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.disable_progress_bar()
-transformers.logging.set_verbosity_error()
 
 
 def facts(n_classes: int, *, name: str = "task") -> TaskFacts:
