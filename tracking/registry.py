@@ -42,7 +42,8 @@ def register_base(
         uri: MLflow tracking URI, which is the registry's too.
         arch: architecture; its registered model is made where absent.
         base_model: its name; the version is linked to its ``base`` run, where `make rank` wrote one.
-        source: where the weights are: a folder, or ``hf://<id>@<revision>``.
+        source: where the weights are: a folder, or ``hf://<id>@<revision>``. A tracking server takes no folder: there the
+            source is ``startline:/<key>``, and the folder stands in the tags.
         key: identity of what is registered: a version that has it is used again.
         tags: further facts about the version, by full tag names.
         description: in words.
@@ -60,7 +61,7 @@ def register_base(
         if version is None:
             made = client.create_model_version(
                 name,
-                source,
+                f"{PREFIX}:/{key}" if _is_server(uri) and _is_folder(source) else source,
                 run_id=_base_run(client, arch, base_model),
                 tags=_cut({**tags, Tag.KEY: key}),
                 description=description,
@@ -68,6 +69,14 @@ def register_base(
             version = str(made.version)
         client.set_registered_model_alias(name, BEST_BASE, version)
     return Registration(name=name, version=version, created=created)
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _is_folder(source: str) -> bool:
+    return "://" not in source or source.startswith("file:")
 
 
 def _cut(tags: Mapping[str, str]) -> dict[str, str]:

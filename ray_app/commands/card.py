@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -56,7 +57,9 @@ def run(config: AppConfig) -> int:
     card = make_card(config)
     folder = write_card(card, config.out / "card")
     n_tasks = len(card.index[0]["results"]) - 1
-    console.print(f"{card.model} ({card.arch}): {n_tasks} tasks, {len(card.eval_results)} of them data sets on the hub")
+    console.print(
+        f"{card.model} ({card.arch}): {n_tasks} tasks, {len(card.eval_results)} of them data sets on the hub", markup=False
+    )
     console.print(
         f"written: {folder / SECTION_FILE}, {folder / INDEX_FILE}"
         + (f", {folder / card.eval_file}" if card.eval_results else "")
@@ -108,7 +111,8 @@ def find_model(report: ArchReport, name: str) -> ModelReport:
         if model.name == name:
             return model
     names = [model.name for model in report.models]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
+    holding = [known for known in names if name.lower() in known.lower()]
+    near = holding[:3] or difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
     raise InputError(
         f"{report.name} has no base model {name!r} among {len(names)}; nearest: {', '.join(near) or 'none'}", model=name
     )
@@ -152,12 +156,13 @@ def model_index(
         metric_args=_gain(model.avg_gain, model.low, model.high) | {"rank": model.rank, "ranked": len(report.ranked)},
         **source,
     )
+    parts = dataset_parts(results)
     rows = [
         EvalResult(
             task_type="sentence-similarity" if result.source.metric == Metric.SPEARMAN.value else "text-classification",
             dataset_type=result.source.dataset or f"startline/{result.task}",
             dataset_name=result.task,
-            dataset_config=result.source.config or None,
+            dataset_config=parts[result.task] or None,
             dataset_revision=_commit(result.source.revision),
             metric_type="spearmanr" if result.source.metric == Metric.SPEARMAN.value else "accuracy",
             metric_name=f"{result.source.metric} {METRIC_NAME}",
@@ -168,6 +173,16 @@ def model_index(
         for result in results
     ]
     return eval_results_to_model_index(model.name, [average, *rows])
+
+
+def dataset_parts(results: list[CardResult]) -> dict[str, str]:
+    """Which part of its data set a task is: the configuration; the task's own name where several tasks share one
+    (trec_coarse and trec_fine are two labels of the same rows)."""
+    places = Counter((result.source.dataset, result.source.config) for result in results)
+    return {
+        result.task: result.source.config if places[result.source.dataset, result.source.config] == 1 else result.task
+        for result in results
+    }
 
 
 def _gain(gain: float, low: float, high: float) -> dict[str, Any]:
@@ -186,10 +201,11 @@ def eval_results(results: list[CardResult], *, day: date, address: str) -> list[
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
+    parts = dataset_parts(results)
     entries = [
         EvalResultEntry(
             dataset_id=result.source.dataset,
-            task_id=result.source.config or "default",
+            task_id=parts[result.task] or "default",
             value=round(result.score, 6),
             dataset_revision=_commit(result.source.revision),
             date=day.isoformat(),

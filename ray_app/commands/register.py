@@ -34,9 +34,9 @@ def run(config: AppConfig) -> int:
     lineage = trace_lineage(table, pretrained=report.pretrained)
     with exclusive_writer(config.out):
         done = register(config.tracking_uri, report, model, lineage)
-    state = "registered" if done.created else "registered before; the alias points to it"
+    state = "registered as" if done.created else "is registered already as"
     console.print(
-        f"{model.name}: {state} as {done.name} version {done.version}, alias {BEST_BASE} "
+        f"{model.name}: {state} {done.name} version {done.version}, alias {BEST_BASE} "
         f"(gain {signed(model.avg_gain)} points, 95 % interval {interval(model)}, rank {model.rank} of {len(report.ranked)})"
     )
     console.print(f"to finetune from it: models:/{done.name}@{BEST_BASE}")
