@@ -1,7 +1,8 @@
 """From MLflow runs to one Arrow table of cells, with a Parquet snapshot that is brought up to date incrementally.
 
-A run is read once: each sync asks MLflow only for runs that ended after the newest one in the snapshot (with an overlap, since
-clocks of nodes differ). Runs deleted in MLflow leave the table with the next sync.
+A run is read once. Where the store is an SQLite file, a sync reads the runs whose ids the snapshot lacks (``sqlite_runs``); else
+it asks MLflow for the runs that ended after the newest one in the snapshot (with an overlap, since clocks of nodes differ). Runs
+deleted in MLflow leave the table with the next sync.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tracking.schema import (
     cell_schema,
     experiment_name,
 )
+from tracking.sqlite_runs import open_sqlite_runs
 from tracking.store import open_client, redact
 
 OVERLAP_MS = 15 * 60 * 1000
@@ -63,26 +65,51 @@ def sync_table(uri: str, arch: str, snapshot: Path, *, rebuild: bool = False) ->
     faults: list[str] = []
     known = None if rebuild else _read_snapshot(snapshot, faults)
     rows = known if known is not None else cell_schema().empty_table()
-    client = open_client(uri)
-    experiment = client.get_experiment_by_name(experiment_name(arch))
-    if experiment is None:
+    found = _changes(uri, arch, rows)
+    if found is None:
         return rows, SyncReport(0, 0, rows.num_rows, tuple(faults))
-    newest = pc.max(rows["end_time_ms"]).as_py() or 0
-    since = max(0, min(newest, int(time.time() * 1000)) - OVERLAP_MS)
-    fresh = _search(client, experiment.experiment_id, f"attributes.end_time > {since}" if newest else "", deleted=False)
-    gone = (
-        {run.info.run_id for run in _search(client, experiment.experiment_id, "", deleted=True)}
-        if rows.num_rows
-        else set()
-    )
-    seen = set(rows["run_id"].to_pylist())
-    new_rows = [row for run in fresh if run.info.run_id not in seen for row in cells_of_run(run, faults)]
+    fresh, gone = found
+    new_rows = [row for run in fresh for row in cells_of_run(run, faults)]
     kept = rows.filter(pc.invert(pc.is_in(rows["run_id"], pa.array(sorted(gone), pa.string())))) if gone else rows
     table = pa.concat_tables([kept, _to_table(new_rows)]) if new_rows else kept
     report = SyncReport(len(new_rows), rows.num_rows - kept.num_rows, table.num_rows, tuple(faults))
     if report.n_new or report.n_removed or known is None:
         write_table(table, snapshot)
     return table, report
+
+
+def summary_keys(uri: str, arch: str, kind: Kind) -> dict[str, str]:
+    """Key -> run id of the summary runs of a kind; empty where the architecture has no experiment yet.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    direct = open_sqlite_runs(uri, experiment_name(arch))
+    if direct is not None:
+        return direct.keys(kind)
+    client = open_client(uri)
+    experiment = client.get_experiment_by_name(experiment_name(arch))
+    if experiment is None:
+        return {}
+    found = _search(client, experiment.experiment_id, f"tags.`{Tag.KIND}` = '{kind}'", deleted=False)
+    return {run.data.tags[Tag.KEY]: str(run.info.run_id) for run in found if Tag.KEY in run.data.tags}
+
+
+def _changes(uri: str, arch: str, rows: pa.Table) -> tuple[Iterable[Any], set[str]] | None:
+    """Runs that the table lacks, and ids of its runs that were deleted; None where there is no experiment."""
+    seen = set(rows["run_id"].to_pylist())
+    direct = open_sqlite_runs(uri, experiment_name(arch))
+    if direct is not None:
+        return direct.changes([Kind.CELL, Kind.PUBLISHED], known=seen)
+    client = open_client(uri)
+    experiment = client.get_experiment_by_name(experiment_name(arch))
+    if experiment is None:
+        return None
+    newest = pc.max(rows["end_time_ms"]).as_py() or 0
+    since = max(0, min(newest, int(time.time() * 1000)) - OVERLAP_MS)
+    fresh = _search(client, experiment.experiment_id, f"attributes.end_time > {since}" if newest else "", deleted=False)
+    deleted = _search(client, experiment.experiment_id, "", deleted=True) if seen else ()
+    return [run for run in fresh if run.info.run_id not in seen], {run.info.run_id for run in deleted}
 
 
 def read_table(snapshot: Path) -> pa.Table:
