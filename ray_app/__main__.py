@@ -14,6 +14,8 @@ COMMANDS = {
     "sweep": "finetune base models over tasks, log every finetune to MLflow, rank",
     "rank": "rank base models from what is in MLflow",
     "probe": "rank base models by a linear head on their frozen features",
+    "proxies": "score base models for one target by every transferability score",
+    "backtest": "which score to trust, measured on finetunes that are there",
     "clean-features": "remove the stored features of frozen models",
     "analyze": "every analysis of 'Where to start?', with figures",
     "assess": "what a probe alone says of a new base model",
@@ -28,8 +30,10 @@ COMMANDS = {
     "licenses": "list the tasks with their sources and licences",
 }
 """Name -> what it does; each is a module of ray_app.commands with run(config)."""
-TRAINING = ("sweep", "probe", "config")
+TRAINING = ("sweep", "start", "probe", "proxies", "config")
 """Commands that need an architecture known under conf/arch; the others only read results, of any architecture."""
+DEFAULTS = {"start": ("seeds=[0,1,2]",)}
+"""Overrides that a command begins with: a verdict on one target needs its noise, and so several seeds."""
 
 
 def usage() -> str:
@@ -67,7 +71,7 @@ def _run(command: str, rest: Sequence[str]) -> int:
 
     if command not in COMMANDS:
         raise ConfigError(f"{command}: no such command{nearest(command, COMMANDS)}")
-    config = load_config(to_overrides(rest), any_arch=command not in TRAINING)
+    config = load_config([*DEFAULTS.get(command, ()), *to_overrides(rest)], any_arch=command not in TRAINING)
     logging.basicConfig(level=config.debug.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every address at INFO
     module = importlib.import_module(f"ray_app.commands.{command.replace('-', '_')}")

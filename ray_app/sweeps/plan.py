@@ -96,7 +96,9 @@ class Study:
     probe: ProbeConfig | None = None
     """Target cells are probes; None: they are finetunes."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Candidates that cannot be used, with the reason; only a probe goes on without them."""
+    """Candidates that cannot be used, with the reason; only a lenient study goes on without them."""
+    lenient: bool = False
+    """Candidates that turn out to be unusable are left out instead of ending the request."""
 
 
 def plan_cells(study: Study) -> list[PlannedCell]:

@@ -104,12 +104,13 @@ class SweepSession:
         )
         self.mirror = made.folder
 
-    def study(self, config: AppConfig | None = None, *, probe: bool = False) -> Study:
+    def study(self, config: AppConfig | None = None, *, probe: bool = False, lenient: bool = False) -> Study:
         """Settle precision, find every checkpoint and task of a request (the session's own, or a part of it).
 
         Args:
             config: the request; None: the session's own.
             probe: targets are probed, and candidates that cannot be used are left out; else they are finetuned, all of them.
+            lenient: candidates that cannot be used are left out of a finetune too.
         """
         config = config or self.config
         method = dataclasses.replace(config.method, precision=settle_precision(config))
@@ -126,7 +127,7 @@ class SweepSession:
             shelf,
             model_types=config.arch.model_types,
             min_free_bytes=int(config.cluster.min_free_gb * 1e9),
-            optional=[ref.id for ref in models[1:]] if probe else (),
+            optional=[ref.id for ref in models[1:]] if probe or lenient else (),
         )
         return Study(
             arch=config.arch,
@@ -138,6 +139,7 @@ class SweepSession:
             method=method,
             shelf=shelf,
             probe=settled_probe(config, method) if probe else None,
+            lenient=probe or lenient,
             left_out=left_out,
         )
 
@@ -156,14 +158,14 @@ class SweepSession:
         ready = []
         for cell in cells:
             try:
-                ready.append(self._prepared(study, cell))
+                ready.append(self.prepare(study, cell))
             except CheckpointError as error:
-                if study.probe is None or cell.baseline or cell.role == "source":
+                if not study.lenient or cell.baseline or cell.role == "source":
                     raise
                 left_out[cell.identity.base_model] = error.message
         return ready
 
-    def _prepared(self, study: Study, cell: PlannedCell) -> PlannedCell:
+    def prepare(self, study: Study, cell: PlannedCell) -> PlannedCell:
         """Tokenise the cell's task where that was not done yet, and cost the cell."""
         pretrained = study.checkpoints[study.arch.pretrained.id]
         base = cell.checkpoint or pretrained.path

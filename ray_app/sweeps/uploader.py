@@ -54,6 +54,13 @@ class Uploader:
                 break
         return self._left()
 
+    def wait(self, *, patience_s: float = 60.0) -> int:
+        """Give the background thread time to upload what is there; returns how many records still wait on disk."""
+        deadline = time.monotonic() + patience_s
+        while self._left() and self.last_error is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self._left()
+
     def _left(self) -> int:
         return sum(1 for path in pending_records(self.folder) if str(path) not in self.unreadable)
 
