@@ -56,7 +56,7 @@ def gain_bars(report: ArchReport, model: ModelReport) -> tuple[Scale, list[GainB
     low, high = math.floor(min([-1.0, *reach])), math.ceil(max([1.0, *reach]))
     scale = Scale(low=low, high=high)
     start = {task.task: task.mean for task in report.baseline}
-    cells = sorted(model.cells, key=lambda cell: (math.isnan(cell.gain), -cell.gain if cell.gain == cell.gain else 0.0))
+    cells = sorted(model.cells, key=lambda cell: math.inf if math.isnan(cell.gain) else -round(cell.gain, 6))
     return scale, [_bar(cell, scale, start=start[cell.task]) for cell in cells]
 
 
