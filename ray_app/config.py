@@ -64,6 +64,8 @@ class AppConfig:
     """How a machine carries out a cell."""
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     """Linear probe (`make probe`)."""
+    proxy_rows: int = 5000
+    """`make proxies` and `make backtest`: most training rows that the scores of a candidate read."""
     tasks: list[str] | None = None
     """Target tasks instead of the suite's (TASKS=); None: the suite's."""
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -83,7 +85,7 @@ class AppConfig:
     contrast: dict[str, list[str]] = field(default_factory=dict)
     """`make analyze`: two named lists of base models whose average gains are compared."""
     task: str | None = None
-    """`make start`: the new target task (TASK=)."""
+    """`make start`, `make proxies`: the new target task (TASK=)."""
     start: StartRules = field(default_factory=StartRules)
     """How `make start` spends its budget."""
     force: bool = False
@@ -108,6 +110,8 @@ class AppConfig:
     def faults(self) -> list[str]:
         """Everything wrong with the top level."""
         found = [] if self.seeds else ["seeds: empty; name at least one seed"]
+        if self.proxy_rows < 4:
+            found.append(f"proxy_rows: {self.proxy_rows}; a score needs 4 rows at least")
         if len(set(self.seeds)) < len(self.seeds):
             found.append(f"seeds: {self.seeds} repeats a seed")
         if self.mirror is not None and not self.mirror.expanduser().is_dir():

@@ -19,7 +19,7 @@ _pools: dict[int, ModelPool] = {}
 
 
 @functools.cache
-def _shelf() -> BackboneShelf:
+def frozen_models() -> BackboneShelf:
     """Frozen models that this process keeps."""
     from ray_app.probing.backbone import BackboneShelf
 
@@ -83,7 +83,7 @@ class CellTrial(tune.Trainable):
 
         kept = order.execution.models_in_memory
         pool = _pools.setdefault(kept, ModelPool(kept))
-        self._attempt = begin_attempt(order, pool, _shelf(), device=device_here())
+        self._attempt = begin_attempt(order, pool, frozen_models(), device=device_here())
         return self._attempt
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
