@@ -201,7 +201,7 @@ def _conclude(
 ) -> StartVerdict:
     judged = judge(scores, pretrained=pretrained, level=rules.level, prior=prior) if pretrained in scores else None
     tried, sd, df = judged or ((), math.nan, 0.0)
-    verdict, chosen, sensitive, sentence = _decide(tried, pretrained, rules)
+    verdict, chosen, sensitive, sentence = _decide(tried, pretrained, rules, df=df)
     return StartVerdict(
         verdict=verdict,
         chosen=chosen,
@@ -217,13 +217,16 @@ def _conclude(
     )
 
 
-def _decide(tried: tuple[Tried, ...], pretrained: str, rules: StartRules) -> tuple[Start, str, bool | None, str]:
+def _decide(
+    tried: tuple[Tried, ...], pretrained: str, rules: StartRules, *, df: float
+) -> tuple[Start, str, bool | None, str]:
     if not tried:
         return Start.UNKNOWN, "", None, "cannot tell: no base model could be compared with the pretrained one"
     best = max(tried, key=lambda each: each.gain)
     if math.isnan(best.low):
-        sentence = f"cannot tell: {best.name} gains {best.gain:+.2f} points, but the noise of this target is unknown; run it with 2 seeds"
-        return Start.UNKNOWN, "", None, sentence
+        return _without_noise(
+            best, pretrained, why="all its seeds agree" if df > 0 else "nothing was run with two seeds"
+        )
     sure = [each for each in tried if each.low > 0]
     if not sure:
         sentence = (
@@ -237,3 +240,21 @@ def _decide(tried: tuple[Tried, ...], pretrained: str, rules: StartRules) -> tup
         f"{chosen.high:+.2f} over {len(tried)} models tried)"
     )
     return Start.MODEL, chosen.name, True, sentence
+
+
+def _without_noise(best: Tried, pretrained: str, *, why: str) -> tuple[Start, str, bool | None, str]:
+    """What can be said when no interval can be given."""
+    unknown = f"the noise of this target is unknown ({why})"
+    if best.gain <= 0:
+        return (
+            Start.PRETRAINED,
+            pretrained,
+            None,
+            f"use pretrained ({pretrained}): no model tried scores above it, though {unknown}",
+        )
+    return (
+        Start.UNKNOWN,
+        "",
+        None,
+        f"cannot tell: {best.name} gains {best.gain:+.2f} points, but {unknown}; run more seeds",
+    )
