@@ -16,6 +16,7 @@ from ray_app.training.finetune import CellResult, CurvePoint, Finetuning
 from ray_app.training.models import LoadedModel, ModelPool
 from ray_app.training.settings import FinetuneConfig
 from ray_app.training.tokens import EncodedTask
+from tracking.errors import StorageError
 from tracking.records import CellRecord
 from tracking.schema import Metric, State, Tag
 
@@ -36,6 +37,7 @@ class Attempt(RecordedAttempt):
         self.pool = pool
         self._loaded: LoadedModel | None = None
         self._run: Finetuning | None = None
+        self._earlier_s = 0.0
         self._stored_at = time.perf_counter()
 
     @property
@@ -54,6 +56,7 @@ class Attempt(RecordedAttempt):
         run = Finetuning(self._loaded, task, order.config, order.execution, seed=order.seed, device=self.device)
         if load_checkpoint(run, self._checkpoints):
             logger.info("cell %s resumed at step %d", order.key, run.progress.step)
+            self._earlier_s = run.progress.seconds.wall
         run.progress.seconds.load += time.perf_counter() - started
         self._stored_at = time.perf_counter()
         self._run = run
@@ -85,10 +88,18 @@ class Attempt(RecordedAttempt):
         return time.perf_counter() - self._stored_at >= self.order.execution.checkpoint_every_s
 
     def store(self) -> None:
-        """Store a checkpoint now (also on a preemption notice)."""
-        if self._run is not None:
+        """Store a checkpoint now (also on a preemption notice); where that fails, training goes on without."""
+        if self._run is None:
+            return
+        self._run.progress.seconds.wall = self._wall_s()
+        try:
             save_checkpoint(self._run, self._checkpoints)
-            self._stored_at = time.perf_counter()
+        except StorageError as error:
+            logger.warning("cell %s goes on without: %s", self.order.key, error.message)
+        self._stored_at = time.perf_counter()
+
+    def _wall_s(self) -> float:
+        return self._earlier_s + time.perf_counter() - self._started
 
     def _keep_model(self, run: Finetuning) -> Path:
         """Store the tested weights in hub format, whole or not at all, with a card that tells what it is."""
@@ -99,18 +110,21 @@ class Attempt(RecordedAttempt):
         shutil.rmtree(temporary, ignore_errors=True)
         model = self._loaded
         assert model is not None
-        model.model.save_pretrained(temporary)
-        model.tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(_card(self.order))
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.replace(target)
+        try:
+            model.model.save_pretrained(temporary)
+            model.tokenizer.save_pretrained(temporary)
+            (temporary / "README.md").write_text(_card(self.order))
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.replace(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         return target
 
     def _curve(self) -> tuple[CurvePoint, ...]:
         return tuple(self._run.progress.curve) if self._run else ()
 
     def _times(self) -> dict[str, float]:
-        metrics = super()._times()
+        metrics = {Metric.WALL_S: self._wall_s()}
         if self._run is not None:
             seconds = self._run.progress.seconds
             metrics |= {

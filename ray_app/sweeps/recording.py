@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import socket
@@ -11,14 +12,14 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ray_app.sweeps.orders import Order
 from ray_app.training.finetune import CurvePoint
 from ray_app.training.scoring import Evaluation
-from tracking.records import CellRecord, write_record
+from tracking.records import CellRecord, write_atomically, write_record
 from tracking.schema import Metric, State, Tag
 from tracking.store import TAG_LIMIT
-from tracking.table import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -111,16 +112,12 @@ class RecordedAttempt(ABC):
         return self._record(state, {**(tags or {}), Tag.CLASS_COUNTS: _counts_text(test.class_counts)}, metrics)
 
     def _write(self, record: CellRecord, files: dict[str, bytes | pa.Table]) -> CellRecord:
-        """Write the files beside the record, then the record."""
+        """Write the files beside the record, then the record; any of them that cannot be written is a StorageError."""
         folder = self.order.storage.records
-        folder.mkdir(parents=True, exist_ok=True)
         names = []
         for suffix, content in files.items():
             name = f"{record.key}-{record.attempt}.{suffix}"
-            if isinstance(content, bytes):
-                (folder / name).write_bytes(content)
-            else:
-                write_table(content, folder / name)
+            write_atomically(folder / name, content if isinstance(content, bytes) else _as_parquet(content))
             names.append(name)
         whole = CellRecord(**{**vars(record), "artifacts": tuple(names)})
         write_record(folder, whole)
@@ -130,6 +127,12 @@ class RecordedAttempt(ABC):
 def predictions_table(labels: np.ndarray, test: Evaluation) -> pa.Table:
     """Columns label and prediction of the test set in its order; -1 (or NaN) where the answer was no label."""
     return pa.table({"label": labels, "prediction": np.asarray(test.predictions)})
+
+
+def _as_parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
 
 
 def _counts_text(counts: dict[str, tuple[int, int, int]]) -> str:

@@ -25,6 +25,8 @@ class Seconds:
     train: float = 0.0
     validate: float = 0.0
     test: float = 0.0
+    wall: float = 0.0
+    """All of it, up to the last checkpoint."""
 
 
 @dataclass
