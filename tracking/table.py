@@ -156,7 +156,8 @@ def _read_snapshot(path: Path, faults: list[str]) -> pa.Table | None:
     if not path.exists():
         return None
     try:
-        table = pq.read_table(path, memory_map=True)
+        with pq.ParquetFile(path, memory_map=True) as file:  # read_table would import pandas
+            table = file.read()
     except (pa.ArrowInvalid, OSError) as error:
         faults.append(f"{path} is damaged ({str(error).splitlines()[0]})")
         return None
