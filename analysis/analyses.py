@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -271,8 +271,8 @@ def _factors(study: GainStudy, extras: Extras) -> Factors:
         conditions, no_conditions = (*conditions, named_contrast(study, extras.contrast)), ""
     studies = {**extras.others, study.arch: study}
     return Factors(
-        source_size=correlate_size(sizes, study.average),
-        target_size=correlate_size(study.target_sizes, target_average),
+        source_size=_size_correlation(sizes, study.average, "source"),
+        target_size=_size_correlation(study.target_sizes, target_average, "target"),
         smallest=compare_smallest_targets(study.target_sizes, spread),
         source_lines=source_lines,
         source_lines_reason=no_source_lines,
@@ -285,3 +285,11 @@ def _factors(study: GainStudy, extras: Extras) -> Factors:
         conditions_reason=no_conditions,
         architectures=compare_studies(studies) if extras.others else (),
     )
+
+
+def _size_correlation(sizes: FloatArray, average: FloatArray, kind: str) -> SizeCorrelation:
+    found = correlate_size(sizes, average)
+    if np.isfinite(sizes).any():
+        return found
+    reason = f"no number of training rows of a {kind} is logged (published results tell none)"
+    return replace(found, reason=reason, raw=replace(found.raw, reason=reason), log=replace(found.log, reason=reason))
