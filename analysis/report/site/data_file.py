@@ -12,8 +12,9 @@ from analysis.report.site.content import ArchReport, ModelReport
 
 SCALE = 10_000
 """Scores and gains are written as whole numbers of 1/10,000 point."""
-LAST_DF = 120
-"""Degrees of freedom up to which Student's quantiles are tabulated; above, the page interpolates in 1/df towards the normal."""
+QUANTILE_STEPS = 200
+"""Steps in 1/df, from 0 (the normal) to 1, at which Student's quantile is tabulated; between them the page goes straight,
+which is right to 0.001."""
 
 
 def data_script(report: ArchReport) -> bytes:
@@ -33,8 +34,7 @@ def data_script(report: ArchReport) -> bytes:
         "startSeeds": [task.n_seeds for task in report.baseline],
         "sd": _fixed(task.pooled_sd for task in report.baseline),
         "df": _fixed(task.pooled_df for task in report.baseline),
-        "t": [round(float(value), 5) for value in stats.t.ppf(0.975, range(1, LAST_DF + 1))],
-        "normal": round(float(stats.norm.ppf(0.975)), 5),
+        "t": _quantiles(),
         "name": [model.name for model in models],
         "standing": [model.standing.value for model in models],
         "seen": [model.saw_target for model in models],
@@ -57,6 +57,12 @@ def data_script(report: ArchReport) -> bytes:
         else None,
     }
     return f"window.startlineData = {safe_json(data)};\n".encode()
+
+
+def _quantiles() -> list[float]:
+    """97.5 % quantile of Student's t at 1/df = 0, 1/200, ..., 1."""
+    tail = [stats.t.ppf(0.975, QUANTILE_STEPS / step) for step in range(1, QUANTILE_STEPS + 1)]
+    return [round(float(value), 5) for value in [stats.norm.ppf(0.975), *tail]]
 
 
 def _scores(model: ModelReport) -> list[int | None] | None:

@@ -30,27 +30,26 @@
   };
   const pValue = (value) => (value === null ? NONE : value < 0.001 ? "<0.001" : value.toFixed(3));
 
-  /* 97.5 % quantile of Student's t: between tabulated degrees of freedom straight in 1/df, above them towards the normal. */
+  /* 97.5 % quantile of Student's t, from its table in even steps of 1/df. */
   const quantile = (freedom) => {
-    const last = data.t.length;
-    if (freedom <= 1) return data.t[0];
-    const lower = Math.min(Math.floor(freedom), last);
-    const [a, b] = [data.t[lower - 1], lower === last ? data.normal : data.t[lower]];
-    const [x, y] = [1 / lower, lower === last ? 0 : 1 / (lower + 1)];
-    return b + ((a - b) * (1 / freedom - y)) / (x - y);
+    const steps = data.t.length - 1;
+    const at = Math.min(steps / freedom, steps);
+    const lower = Math.min(Math.floor(at), steps - 1);
+    return data.t[lower] + (data.t[lower + 1] - data.t[lower]) * (at - lower);
   };
+  window.startline.quantile = quantile;
 
-  /* Average gain of one base model over the chosen tasks, by the formulas of analysis/noise.py. */
+  /* Average gain of one base model over the chosen tasks, by the formulas of analysis/noise.py. Sums are of whole numbers, so that
+   * equal gains are equal. */
   const average = (index, chosen) => {
     const scores = data.scores[index];
     let [count, gain, score, sum, squares] = [0, 0, 0, 0, 0];
     for (const task of scores === null ? [] : chosen) {
       if (scores[task] === null) continue;
       const seeds = data.seeds === null ? 1 : data.seeds[index][task];
-      const value = scores[task] / data.scale;
       count += 1;
-      gain += value - start[task];
-      score += value;
+      gain += scores[task] - data.start[task];
+      score += scores[task];
       const term = variance[task] === null ? NaN : variance[task] * (1 / seeds + 1 / data.startSeeds[task]);
       sum += term;
       squares += (term * term) / df[task];
@@ -58,7 +57,7 @@
     if (!count) return null;
     const noise = Number.isNaN(sum) ? null : Math.sqrt(sum) / count;
     const half = noise === null ? null : sum > 0 ? quantile((sum * sum) / squares) * noise : 0;
-    return { count, gain: gain / count, avg: score / count, noise, half };
+    return { count, gain: gain / count / data.scale, avg: score / count / data.scale, noise, half };
   };
 
   const aggregate = (chosen) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -74,7 +75,7 @@ def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
     found = ticks(low, high)
     slack = 1e-6 * (abs(low) + width)
     assert 2 <= len(found) <= 8 and low - slack <= found[0] and found[-1] <= high + slack
-    steps = [b - a for a, b in zip(found, found[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(found)]
     assert max(steps) == pytest.approx(min(steps), abs=1e-6 + 1e-6 * abs(low))
 
 
