@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ray_app.training.models import FRESH_BACKBONE_PARTS, IncompleteCheckpointError
+from ray_app.training.models import IncompleteCheckpointError, head_modules, lacking_pooler, read_weights
 from ray_app.training.tokens import Family
 
 
@@ -30,60 +30,47 @@ def load_backbone(path: Path, family: Family) -> Backbone:
     A head that the checkpoint lacks is made at random by transformers; ``no_source_head`` says so and nothing reads it.
 
     Raises:
+        CheckpointError: files are missing or damaged.
         IncompleteCheckpointError: the weights lack tensors of the backbone, or hold non-finite values.
     """
     from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
-    given: dict[str, Any] = {
-        "dtype": torch.float32,
-        "trust_remote_code": False,
-        "local_files_only": True,
-        "use_safetensors": True,
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": True,
-    }
-    auto = AutoModelForSeq2SeqLM if family is Family.TEXT_TO_TEXT else AutoModelForSequenceClassification
+    text_to_text = family is Family.TEXT_TO_TEXT
     with torch.random.fork_rng(devices=[]):
-        model, info = auto.from_pretrained(path, **given)
+        model, info = read_weights(AutoModelForSeq2SeqLM if text_to_text else AutoModelForSequenceClassification, path)
+    head = () if text_to_text else head_modules(model, path)
+    made_new = lacking_pooler(model, info, head, path)
     lacking = {str(name) for name in info["missing_keys"]}
     lacking |= {str(entry[0]) for entry in info.get("mismatched_keys", ())}
-    head = set() if family is Family.TEXT_TO_TEXT else _outside(model, lacking)
-    made_new = {name for name in lacking - head if any(part in name.split(".") for part in FRESH_BACKBONE_PARTS)}
-    gaps = sorted(lacking - head - made_new)
-    if gaps:
-        raise IncompleteCheckpointError(
-            f"the checkpoint in {path} fills {type(model).__name__} only in part: {len(gaps)} tensors are missing "
-            f"({', '.join(gaps[:3])}{', ...' if len(gaps) > 3 else ''}); is it of another architecture?"
-        )
     bad = [
         name
         for name, tensor in model.state_dict().items()
         if name not in lacking and tensor.is_floating_point() and not torch.isfinite(tensor).all()
     ]
     if bad:
-        raise IncompleteCheckpointError(f"the checkpoint in {path} holds non-finite values in {', '.join(bad[:3])}")
+        raise IncompleteCheckpointError(
+            f"the checkpoint in {path} holds non-finite values in {', '.join(bad[:3])}, expected numbers; get it again or leave "
+            "it out",
+            path=str(path),
+        )
     model.eval().requires_grad_(False)
-    if family is Family.TEXT_TO_TEXT:
+    if text_to_text:
         return Backbone(
             model=model.get_encoder(), family=family, no_source_head="a text-to-text model has no classification head"
         )
-    return Backbone(model=model, family=family, no_source_head=_why_no_head(model.config, head, made_new))
+    missing_head = sorted(name for name in lacking if name.rpartition(".")[0] in head)
+    return Backbone(model=model, family=family, no_source_head=_why_no_head(model.config, missing_head, made_new))
 
 
-def _outside(model: Any, names: set[str]) -> set[str]:
-    """Names of tensors that are no part of the backbone."""
-    return {name for name in names if not name.startswith(model.base_model_prefix + ".")}
-
-
-def _why_no_head(config: Any, missing_head: set[str], made_new: set[str]) -> str:
+def _why_no_head(config: Any, missing_head: list[str], made_new: list[str]) -> str:
     """Why the model's own head cannot be asked; empty when it can."""
     named = list(config.architectures or [])
     if not any(name.endswith("ForSequenceClassification") for name in named):
         return f"the checkpoint has no classification head (it is a {', '.join(named) or 'model of unnamed kind'})"
     if missing_head:
-        return f"the checkpoint names a classification head but holds no weights of it ({sorted(missing_head)[0]})"
+        return f"the checkpoint names a classification head but holds no weights of it ({missing_head[0]})"
     if made_new:
-        return f"the checkpoint's head reads a part that it lacks ({sorted(made_new)[0]})"
+        return f"the checkpoint's head reads a part that it lacks ({made_new[0]})"
     if config.num_labels < 2:
         return "the checkpoint's head gives one number, not classes"
     if config.problem_type == "multi_label_classification":

@@ -12,9 +12,11 @@ import torch
 
 from ray_app.probing.backbone import Backbone
 from ray_app.probing.settings import POOLINGS, Pooling
-from ray_app.training.batches import collate, in_length_order
+from ray_app.training.batches import PAD_TO, collate, in_length_order
+from ray_app.training.models import longest_input
 from ray_app.training.settings import Precision
 from ray_app.training.tokens import EncodedSplit
+from tracking.errors import InputError
 
 SOURCE = "source"
 """Name of the logits of the model's own head, beside the poolings."""
@@ -43,13 +45,28 @@ def walk_split(
         device: where to run.
 
     Raises:
+        InputError: rows are longer than the model has positions for.
         ValueError: the hidden states do not have one vector a token.
     """
+    _check_length(backbone, split)
     place = torch.device(device)
     backbone.model.to(place)
     with torch.inference_mode():
         for rows in in_length_order(split, max_tokens=max_tokens):
             yield from _within_memory(backbone, split, rows, pad_id=pad_id, precision=precision, device=place)
+
+
+def _check_length(backbone: Backbone, split: EncodedSplit) -> None:
+    """Refuse rows that the model has no positions for, which torch reports as an index that is out of range."""
+    limit = longest_input(backbone.model)
+    longest = -(-int(split.lengths.max(initial=0)) // PAD_TO) * PAD_TO
+    if limit is not None and longest > limit:
+        raise InputError(
+            f"rows have up to {longest} tokens (padded to a multiple of {PAD_TO}) and the model has positions for {limit}; set "
+            f"probe.max_length={limit // PAD_TO * PAD_TO} or less",
+            longest=longest,
+            limit=limit,
+        )
 
 
 def _within_memory(

@@ -91,13 +91,13 @@ def load_model(path: Path, facts: TaskFacts, family: Family) -> LoadedModel:
     from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
     if family is Family.TEXT_TO_TEXT:
-        model, info = _read_weights(AutoModelForSeq2SeqLM, path)
+        model, info = read_weights(AutoModelForSeq2SeqLM, path)
         _write_plainly(model)
         head: tuple[str, ...] = ()
     else:
-        model, info = _read_weights(AutoModelForSequenceClassification, path, num_labels=facts.n_outputs)
-        head = _head(model, path)
-    fresh = (*_lacking_pooler(model, info, head, path), *head)
+        model, info = read_weights(AutoModelForSequenceClassification, path, num_labels=facts.n_outputs)
+        head = head_modules(model, path)
+    fresh = (*lacking_pooler(model, info, head, path), *head)
     pristine = {
         name: tensor.clone() for name, tensor in distinct_tensors(model).items() if name.rpartition(".")[0] not in fresh
     }
@@ -114,7 +114,7 @@ def load_model(path: Path, facts: TaskFacts, family: Family) -> LoadedModel:
     return loaded
 
 
-def _read_weights(kind: Any, path: Path, **given: Any) -> tuple[Any, dict[str, Any]]:
+def read_weights(kind: Any, path: Path, **given: Any) -> tuple[Any, dict[str, Any]]:
     """A model of an automatic class in float32, and what its weights did not fill."""
     try:
         return kind.from_pretrained(
@@ -184,7 +184,7 @@ def check_task(loaded: LoadedModel, task: EncodedTask) -> None:
             )
 
 
-def _head(model: Any, path: Path) -> tuple[str, ...]:
+def head_modules(model: Any, path: Path) -> tuple[str, ...]:
     """Modules outside the backbone that have parameters: the head, dropped by name even where its shape would fit."""
     prefix = model.base_model_prefix
     if not prefix or not hasattr(model, prefix):
@@ -196,7 +196,7 @@ def _head(model: Any, path: Path) -> tuple[str, ...]:
     return tuple(name for name, part in model.named_modules() if name and not _within(name, prefix) and _has_own(part))
 
 
-def _lacking_pooler(model: Any, info: dict[str, Any], head: tuple[str, ...], path: Path) -> list[str]:
+def lacking_pooler(model: Any, info: dict[str, Any], head: tuple[str, ...], path: Path) -> list[str]:
     """Modules of the backbone that get no weights and may be made new; anything else that gets none is an error."""
     missing = {name.rpartition(".")[0] for name in info["missing_keys"]}
     mismatched = {str(entry[0]).rpartition(".")[0] for entry in info.get("mismatched_keys", ())}
