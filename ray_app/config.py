@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from analysis.start_rules import StartRules
 from ray_app.embedded.config import EmbeddedConfig
 from ray_app.hub.tasks import SuiteConfig
+from ray_app.limits import limited
 from ray_app.probing.settings import ProbeConfig
 from ray_app.sweeps.settings import (
     ArchConfig,
@@ -197,7 +198,7 @@ def load_config(overrides: Sequence[str], conf: Path = CONF, *, any_arch: bool =
     faults += _unknown_tasks(config, conf)
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
-    return config
+    return limited(config)
 
 
 def _named_only(overrides: Sequence[str], conf: Path) -> list[str]:

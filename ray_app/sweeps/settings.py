@@ -148,8 +148,27 @@ class DebugConfig:
     """Cells that do nothing, for measuring what Ray and MLflow cost; they are written as failed, never as scores."""
     log_level: str = "WARNING"
     """Level of Python's logging."""
+    max_tasks: int | None = None
+    """Keep the first so many targets."""
+    max_models: int | None = None
+    """Keep the first so many candidates."""
+    max_sources: int | None = None
+    """Keep the first so many source tasks of each list."""
+    max_seeds: int | None = None
+    """Keep the first so many seeds."""
+    max_source_seeds: int | None = None
+    """Keep the first so many seeds of source models."""
+    max_epochs: float | None = None
+    """Most passes over a training set."""
+    rows: SplitCaps = field(default_factory=SplitCaps)
+    """Upper limits of rows of sources and targets."""
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
         known = ("DEBUG", "INFO", "WARNING", "ERROR")
-        return [] if self.log_level in known else [f"log_level: {self.log_level}; known: {', '.join(known)}"]
+        found = [] if self.log_level in known else [f"log_level: {self.log_level}; known: {', '.join(known)}"]
+        names = ("max_tasks", "max_models", "max_sources", "max_seeds", "max_source_seeds", "max_epochs")
+        limits = {name: getattr(self, name) for name in names}
+        return found + [
+            f"{name}: {most}; it must be above 0" for name, most in limits.items() if most is not None and not most > 0
+        ]
