@@ -58,7 +58,8 @@ def run(config: AppConfig) -> int:
     folder = write_card(card, config.out / "card")
     n_tasks = len(card.index[0]["results"]) - 1
     console.print(
-        f"{card.model} ({card.arch}): {n_tasks} tasks, {len(card.eval_results)} of them data sets on the hub", markup=False
+        f"{card.model} ({card.arch}): {n_tasks} tasks, {len(card.eval_results)} of them data sets on the hub",
+        markup=False,
     )
     console.print(
         f"written: {folder / SECTION_FILE}, {folder / INDEX_FILE}"

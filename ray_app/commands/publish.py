@@ -15,8 +15,9 @@ from ray_app.config import AppConfig
 from tracking.errors import ConfigError, InputError
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(?P<metadata>.*?)(?:\r?\n)?^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
-SHOWN = 400
+SHOWN = 200
 """Lines of changes printed."""
+README = "README.md"
 
 
 def run(config: AppConfig) -> int:
@@ -42,7 +43,7 @@ def run(config: AppConfig) -> int:
 
 def _propose(config: AppConfig, card: Card, *, really: bool) -> int:
     from ray_app.hub.client import open_hub
-    from ray_app.hub.pull_request import README, open_pull_request, read_readme
+    from ray_app.hub.pull_request import open_pull_request, read_readme
 
     hub = open_hub(config.cache.expanduser())
     before, listing = read_readme(hub, card.model)
@@ -114,12 +115,16 @@ def _merged_index(present: object, card: Card) -> list[dict[str, Any]]:
 
 
 def _show(before: str, after: str, card: Card) -> None:
-    lines = list(
-        difflib.unified_diff(before.splitlines(), after.splitlines(), "README.md", "README.md", lineterm="", n=2)
-    )
+    """What would change: the text line by line, the metadata by its counts."""
+    old, new = _FRONT.sub("", before, count=1), _FRONT.sub("", after, count=1)
+    lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), README, README, lineterm="", n=2))
     for line in lines[:SHOWN]:
         console.print(line, markup=False)
     if len(lines) > SHOWN:
         console.print(f"... and {len(lines) - SHOWN} more lines")
+    n_results = len(card.index[0]["results"])
+    console.print(
+        f"metadata of {README}: model-index with {n_results} results of ours, all else as it is", markup=False
+    )
     if card.eval_results:
-        console.print(f"new file {card.eval_file}: {len(card.eval_results)} results", markup=False)
+        console.print(f"{card.eval_file}: {len(card.eval_results)} results", markup=False)

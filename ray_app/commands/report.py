@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,23 +69,14 @@ def require_store(config: AppConfig) -> None:
 
 def read_reports(config: AppConfig, names: Sequence[str]) -> tuple[list[ArchReport], list[Unranked]]:
     """Bring the result table of each architecture up to date and assess it; those that cannot be ranked come with the reason."""
-    stems = file_stems(names)
+    stems, groups = file_stems(names), task_groups()
     reports, unranked = [], []
     for name in names:
         try:
-            reports.append(read_report(config, name, stem=stems[name]))
+            reports.append(assess_report(config, name, read_cells(config, name), groups=groups, stem=stems[name]))
         except TableError as error:
             unranked.append(Unranked(name=name, reason=error.message))
     return reports, unranked
-
-
-def read_report(config: AppConfig, name: str, *, stem: str | None = None) -> ArchReport:
-    """What is known of one architecture, its result table brought up to date.
-
-    Raises:
-        TableError: nothing to rank, or no pretrained model to rank against.
-    """
-    return assess_report(config, name, read_cells(config, name), stem=stem)
 
 
 def read_cells(config: AppConfig, name: str) -> pa.Table:
@@ -97,7 +88,14 @@ def read_cells(config: AppConfig, name: str) -> pa.Table:
     return table
 
 
-def assess_report(config: AppConfig, name: str, table: pa.Table, *, stem: str | None = None) -> ArchReport:
+def assess_report(
+    config: AppConfig,
+    name: str,
+    table: pa.Table,
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    stem: str | None = None,
+) -> ArchReport:
     """Gate, rank and describe the cells of a result table.
 
     Raises:
@@ -107,7 +105,7 @@ def assess_report(config: AppConfig, name: str, table: pa.Table, *, stem: str | 
         assess_table(for_architecture(config, name), table),
         table,
         name=name,
-        groups=task_groups(),
+        groups=groups,
         stem=stem,
         run_prefix=run_address_prefix(config.tracking_uri),
     )

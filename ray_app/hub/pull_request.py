@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd
+from huggingface_hub import errors as hub_errors
 
 from ray_app.hub.client import HubClient
 from ray_app.hub.hub_cache import Listing
@@ -59,7 +60,7 @@ def open_pull_request(
 
     Raises:
         InputError: the hub refuses the content (metadata it does not take), or nothing would change.
-        CheckpointError: it refuses the repository or the token.
+        CheckpointError: it refuses the repository or the token, or the repository has changed since ``parent``.
         UnreachableError: it is away.
     """
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()]
@@ -75,12 +76,9 @@ def open_pull_request(
         )
     except CAUGHT as error:
         scrub(error)
-        if isinstance(error, ValueError) and not isinstance(error, huggingface_hub.errors.HfHubHTTPError):
-            raise InputError(
-                f"the hub does not take the card of {repo_id} ({redact(str(error)).strip().splitlines()[0][:300]}); "
-                "correct the metadata at the top of its README.md there",
-                repo_id=repo_id,
-            ) from error
+        refused = _refusal(error, repo_id)
+        if refused is not None:
+            raise refused from error
         raise explain(
             error,
             kind=RepoKind.MODEL,
@@ -94,3 +92,30 @@ def open_pull_request(
             f"{repo_id} has these results already: nothing would change, no pull request was opened", repo_id=repo_id
         )
     return PullRequest(address=info.pr_url, commit=str(info.oid))
+
+
+def _refusal(error: Exception, repo_id: str) -> InputError | None:
+    """What a refused write means; None where it means what a refused read would."""
+    if isinstance(error, hub_errors.HfHubHTTPError):
+        status = error.response.status_code
+        if status in (401, 403):
+            return CheckpointError(
+                f"the hub does not let this token open a pull request on {repo_id} (status {status}); set HF_TOKEN to a token "
+                "with write access to repositories or discussions, and check the id",
+                repo_id=repo_id,
+                status=status,
+            )
+        if status in (409, 412):
+            return CheckpointError(
+                f"{repo_id} changed on the hub in the meantime (status {status}); run the same command again",
+                repo_id=repo_id,
+                status=status,
+            )
+        return None
+    if isinstance(error, ValueError):
+        said = " ".join(redact(str(error)).split())[:300]
+        return InputError(
+            f"the hub does not take the card of {repo_id} ({said}); correct the metadata at the top of its README.md there",
+            repo_id=repo_id,
+        )
+    return None
