@@ -12,8 +12,9 @@ from analysis.assessment import assess
 from analysis.report.site import ArchReport, arch_report
 from tests.result_cells import PRETRAINED, baseline_cells, cell, model_cells, result_table
 
-TASKS = ("boolq", "cola", "mnli", "rte")
-START = {"boolq": (0.50, 0.60), "cola": (0.70, 0.80), "mnli": (0.60, 0.70), "rte": (0.40, 0.50)}
+TASKS = ("cola", "mnli", "qnli", "rte")
+"""In this order by name and in the files of the model-recycling site alike."""
+START = {"cola": (0.50, 0.60), "mnli": (0.70, 0.80), "qnli": (0.60, 0.70), "rte": (0.40, 0.50)}
 """Pretrained model: means 55, 75, 65, 45; standard deviation over two seeds 7.0711 on every task."""
 HOSTILE = (
     "<script>window.pwned=1</script>",
@@ -49,19 +50,19 @@ def report_of(table: pa.Table, *, name: str = "acme/arch", n_draws: int = 50, **
 
 
 def small_rows() -> list[dict[str, Any]]:
-    """Four tasks; a model 10 points up on each, one 5 points down, one made here from mnli, one with a failed cell, one that
+    """Four tasks; a model 10 points up on each, one 5 points down, one made here from qnli, one with a failed cell, one that
     was only probed, and one whose counts contradict its scores."""
-    up = {"boolq": 0.65, "cola": 0.85, "mnli": 0.75, "rte": 0.55}
-    down = {"boolq": 0.50, "cola": 0.70, "mnli": 0.60, "rte": 0.40}
-    made = {"boolq": 0.60, "cola": 0.80, "mnli": 0.80, "rte": 0.46}
-    source = cell(PRETRAINED, "mnli", 0.7, role="source", checkpoint="/kept/mnli", base_revision="r0", seed=9)
+    up = {"cola": 0.65, "mnli": 0.85, "qnli": 0.75, "rte": 0.55}
+    down = {"cola": 0.50, "mnli": 0.70, "qnli": 0.60, "rte": 0.40}
+    made = {"cola": 0.60, "mnli": 0.80, "qnli": 0.80, "rte": 0.46}
+    source = cell(PRETRAINED, "qnli", 0.7, role="source", checkpoint="/kept/mnli", base_revision="r0", seed=9)
     return [
         *baseline_cells(START),
         source,
         *model_cells("org/up", up, base_revision="abc"),
         *model_cells("org/down", down, base_revision="def"),
         *model_cells("startline/acme_arch-mnli", made, base_revision=source["key"]),
-        *model_cells("org/partial", {"boolq": 0.645, "cola": 0.745, "mnli": 0.645}),
+        *model_cells("org/partial", {"cola": 0.645, "mnli": 0.745, "qnli": 0.645}),
         cell("org/partial", "rte", None, state="failed", failed_stage="train", reason="<b>out of memory</b>"),
         *model_cells("org/broken", dict.fromkeys(TASKS, 0.75), n_correct=3),
         *[
@@ -79,7 +80,7 @@ def small_rows() -> list[dict[str, Any]]:
 
 def small_report(**options: Any) -> ArchReport:
     """The report of ``small_rows``."""
-    groups = {"nli": ["mnli", "rte"], "general": ["cola", "boolq", "mnli", "rte"], "other": ["sst2"]}
+    groups = {"nli": ["qnli", "rte"], "general": ["mnli", "cola", "qnli", "rte"], "other": ["sst2"]}
     return build_report(small_rows(), **({"groups": groups} | options))
 
 
@@ -92,7 +93,7 @@ def hostile_report() -> ArchReport:
             for shift, task in enumerate(TASKS)
         }
         rows += model_cells(name, scores)
-    rows.append(cell(HOSTILE[0], "cola", None, seed=5, state="failed", failed_stage="load", reason=HOSTILE[1]))
+    rows.append(cell(HOSTILE[0], "mnli", None, seed=5, state="failed", failed_stage="load", reason=HOSTILE[1]))
     return build_report(rows, name="<i>arch</i>")
 
 

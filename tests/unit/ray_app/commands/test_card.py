@@ -31,8 +31,8 @@ from tracking.errors import InputError
 DAY = date(2026, 3, 21)
 COMMIT = "a" * 40
 SOURCES = {
-    "boolq": TaskSource(dataset="google/boolq", config="", metric="accuracy"),
-    "cola": TaskSource(dataset="nyu-mll/glue", config="cola", metric="accuracy", revision=COMMIT),
+    "cola": TaskSource(dataset="google/boolq", config="", metric="accuracy"),
+    "mnli": TaskSource(dataset="nyu-mll/glue", config="mnli", metric="accuracy", revision=COMMIT),
     "rte": TaskSource(dataset="nyu-mll/glue", config="rte", metric="spearman", revision="not-a-commit"),
 }
 
@@ -69,13 +69,13 @@ def test_model_index_reads_back(card: Card) -> None:
     assert average.metric_args["gain_95"] == [-2.022, 22.022]
     assert (cola.dataset_type, cola.dataset_config, cola.dataset_revision, cola.metric_value) == (
         "nyu-mll/glue",
-        "cola",
+        "mnli",
         COMMIT,
         0.85,
     )
     assert (rte.metric_type, rte.task_type, rte.dataset_revision) == ("spearmanr", "sentence-similarity", None)
     assert (mnli.dataset_type, boolq.dataset_config, boolq.source_url) == (
-        "startline/mnli",
+        "startline/qnli",
         None,
         "https://site.example/x.html",
     )
@@ -85,7 +85,7 @@ def test_eval_results_read_back_for_tasks_on_the_hub(card: Card) -> None:
     entries = parse_eval_result_entries(yaml.safe_load(as_yaml(card.eval_results)))
     assert [(e.dataset_id, e.task_id, e.value) for e in entries] == [
         ("google/boolq", "default", 0.65),
-        ("nyu-mll/glue", "cola", 0.85),
+        ("nyu-mll/glue", "mnli", 0.85),
         ("nyu-mll/glue", "rte", 0.55),
     ]
     assert entries[1].date == "2026-03-21" and entries[1].dataset_revision == COMMIT and entries[1].source_url is None
@@ -94,18 +94,18 @@ def test_eval_results_read_back_for_tasks_on_the_hub(card: Card) -> None:
 
 def test_two_tasks_on_one_data_set_stay_two_results(small: ArchReport) -> None:
     shared = TaskSource(dataset="CogComp/trec", config="", metric="accuracy")
-    both = card_results(small, small.models[0], sources={"boolq": shared, "cola": shared})
-    assert dataset_parts(both) == {"boolq": "boolq", "cola": "cola", "mnli": "mnli", "rte": "rte"}
+    both = card_results(small, small.models[0], sources={"cola": shared, "mnli": shared})
+    assert dataset_parts(both) == {"cola": "cola", "mnli": "mnli", "qnli": "qnli", "rte": "rte"}
     index = model_index(small, small.models[0], both, address="")
     assert len(index[0]["results"]) == 5
-    assert [e["dataset"]["task_id"] for e in eval_results(both, day=DAY, address="")] == ["boolq", "cola"]
+    assert [e["dataset"]["task_id"] for e in eval_results(both, day=DAY, address="")] == ["cola", "mnli"]
 
 
 def test_sources_of_tasks_come_from_their_yaml_and_from_the_cells(small: ArchReport) -> None:
-    rows = model_cells("org/up", {"cola": 0.85, "rte": 0.55}, task_revision="b" * 40)
+    rows = model_cells("org/up", {"mnli": 0.85, "rte": 0.55}, task_revision="b" * 40)
     found = task_sources(result_table(rows), small.models[0])
-    assert (found["cola"].dataset, found["cola"].config, found["cola"].revision) == ("nyu-mll/glue", "cola", "b" * 40)
-    assert found["mnli"].dataset == "nyu-mll/glue" and found["mnli"].revision == ""
+    assert (found["mnli"].dataset, found["mnli"].config, found["mnli"].revision) == ("nyu-mll/glue", "mnli", "b" * 40)
+    assert found["qnli"].dataset == "nyu-mll/glue" and found["qnli"].revision == ""
 
 
 def test_an_unknown_model_is_answered_with_the_nearest(small: ArchReport) -> None:

@@ -47,7 +47,7 @@ def test_none_is_ranked(small: ArchReport) -> None:
 def test_tags_of_a_version(small: ArchReport) -> None:
     lineage = trace_lineage(result_table(small_rows()), pretrained=PRETRAINED)
     tags = version_tags(small, small.models[1], lineage)
-    assert tags[ModelTag.BASE_MODEL] == "startline/acme_arch-mnli" and tags[ModelTag.TRAINED_ON] == "mnli"
+    assert tags[ModelTag.BASE_MODEL] == "startline/acme_arch-mnli" and tags[ModelTag.TRAINED_ON] == "qnli"
     assert (tags[ModelTag.GAIN], tags[ModelTag.RANK], tags[ModelTag.N_RANKED]) == ("6.5", "2", "3")
     assert tags[Tag.CHECKPOINT] == "/kept/mnli" and tags[ModelTag.FORCED] == "true"
     assert float(tags[ModelTag.GAIN_LOW]) < 0 < float(tags[ModelTag.GAIN_HIGH])

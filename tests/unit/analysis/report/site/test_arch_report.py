@@ -36,7 +36,7 @@ def test_numbers_of_a_model_ten_points_up(small: ArchReport) -> None:
 
 def test_baseline(small: ArchReport) -> None:
     boolq = small.baseline[0]
-    assert (boolq.task, boolq.mean, boolq.n_seeds, boolq.test_size) == ("boolq", pytest.approx(55), 2, 200)
+    assert (boolq.task, boolq.mean, boolq.n_seeds, boolq.test_size) == ("cola", pytest.approx(55), 2, 200)
     assert boolq.sd == pytest.approx(math.sqrt(50)) and small.avg_score == pytest.approx(60)
     assert small.avg_sd == pytest.approx(math.sqrt(50)), "seed means 55 and 65"
     assert len(small.baseline_runs) == 8
@@ -56,7 +56,7 @@ def test_order_and_standing(small: ArchReport) -> None:
 
 def test_what_was_seen_in_training_is_known_for_models_made_here_only(small: ArchReport) -> None:
     made = model(small, "startline/acme_arch-mnli")
-    assert made.trained_on == ("mnli",) and made.saw_target is True
+    assert made.trained_on == ("qnli",) and made.saw_target is True
     assert [cell.trained_on for cell in made.cells] == [False, False, True, False]
     assert model(small, "org/up").saw_target is None and model(small, "org/up").cells[0].trained_on is None
 
@@ -84,7 +84,7 @@ def test_probe_line_over_ranked_models(small: ArchReport) -> None:
 
 
 def test_groups_are_true_parts(small: ArchReport) -> None:
-    assert small.groups == {"nli": ("mnli", "rte")}
+    assert small.groups == {"nli": ("qnli", "rte")}
 
 
 def test_one_seed_of_the_pretrained_model_gives_gains_without_intervals() -> None:

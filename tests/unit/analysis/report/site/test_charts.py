@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.report.site import ArchReport
@@ -33,7 +33,7 @@ def test_bars_of_a_model(small: ArchReport) -> None:
 def test_bars_of_losses_and_of_missing_scores(small: ArchReport) -> None:
     partial = next(m for m in small.models if m.name == "org/partial")
     _, bars = gain_bars(small, partial)
-    assert [bar.cell.task for bar in bars] == ["boolq", "cola", "mnli", "rte"]
+    assert [bar.cell.task for bar in bars] == ["cola", "mnli", "qnli", "rte"]
     assert [bar.drawn for bar in bars] == [True, True, True, False]
     assert bars[1].css == "down weak" and bars[3].note == "failed"
     assert bars[1].x + bars[1].width == pytest.approx(bars[1].zero, abs=2)
@@ -41,7 +41,7 @@ def test_bars_of_losses_and_of_missing_scores(small: ArchReport) -> None:
 
 def test_a_task_the_model_was_trained_on_is_said(small: ArchReport) -> None:
     _, bars = gain_bars(small, small.models[1])
-    assert [bar.note for bar in bars if bar.cell.task == "mnli"] == ["trained on this task"]
+    assert [bar.note for bar in bars if bar.cell.task == "qnli"] == ["trained on this task"]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ def test_legend_names_every_colour_once() -> None:
     assert len(classes) == len(set(classes)) == 2 * len(HEAT_STEPS) + 2
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
     high = low + width

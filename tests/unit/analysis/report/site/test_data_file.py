@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.report.site import ArchReport
@@ -41,6 +41,7 @@ def test_hostile_names_stay_inside(hostile: ArchReport) -> None:
     assert set(read(hostile)["name"]) == set(HOSTILE)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_ascii_without_markup_and_reads_back(text: str) -> None:
     encoded = safe_json({text: text})

@@ -21,8 +21,8 @@ def test_ranking_in_both_formats(small: ArchReport) -> None:
     table = downloads.ranking_download(small)
     rows = rows_of(table)
     assert [row["base_model"] for row in rows] == [m.name for m in small.models]
-    assert float(rows[0]["avg_gain"]) == pytest.approx(10) and float(rows[0]["score.cola"]) == pytest.approx(85)
-    assert (rows[0]["rank"], rows[1]["trained_on"], rows[0]["trained_on"]) == ("1", "mnli", "")
+    assert float(rows[0]["avg_gain"]) == pytest.approx(10) and float(rows[0]["score.mnli"]) == pytest.approx(85)
+    assert (rows[0]["rank"], rows[1]["trained_on"], rows[0]["trained_on"]) == ("1", "qnli", "")
     assert (rows[3]["score.rte"], rows[5]["avg_gain"], rows[4]["integrity"]) == ("", "", "quarantined")
     back = pq.read_table(io.BytesIO(downloads.parquet_bytes(table)))
     assert back.equals(table) and back["avg_gain"][5].as_py() is None

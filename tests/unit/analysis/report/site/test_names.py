@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.report.site.names import LONGEST, file_stems, marked_stem, visible
@@ -31,6 +31,7 @@ def test_hidden_reserved_empty_and_long_names_are_marked() -> None:
     assert max(map(len, stems.values())) <= LONGEST + 10
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), unique=True, max_size=30))
 def test_no_name_leaves_its_folder_or_takes_another_ones_file(names: list[str]) -> None:
     stems = file_stems(names)
