@@ -25,10 +25,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from bench_report import OUT, markdown, publish, spread
 from sweep_process import run_python, timed_sweep
+from usual_data import write_usual_data
 
 TASKS = ["tweet_ev_irony", "rte", "trec_coarse", "mrpc"]
 SLOTS = 2
@@ -114,60 +114,9 @@ def run_startline(request: Request, variant: str, folder: Path) -> Measured:
     )
 
 
-def write_usual_data(request: Request, folder: Path) -> dict[str, Any]:
-    """The very rows of Startline's splits as plain Parquet, and what else the usual recipe is told (this is not timed)."""
-    import pyarrow.parquet as pq
-
-    from ray_app.config import CONF, load_config
-    from ray_app.hub.checkpoints import find_checkpoints
-    from ray_app.hub.task_yaml import read_task_config
-    from ray_app.sweeps.materials import TaskShelf, TaskVariant
-
-    config = load_config(request.overrides)
-    configs = {name: read_task_config(CONF / "task" / f"{name}.yaml") for name in request.tasks}
-    shelf = TaskShelf(configs, mirror=request.mirror, cache=folder, offline=True)
-    variants = [TaskVariant.of(name, config.suite.split_rule, config.suite.caps) for name in request.tasks]
-    found, errors = find_checkpoints(
-        [config.arch.pretrained],
-        mirror=request.mirror,
-        cache_dir=folder,
-        expected_model_types=config.arch.model_types,
-        offline=True,
-        min_free_bytes=0,
-    )
-    if errors:
-        raise errors[0]
-    tasks = {}
-    for variant in variants:
-        data = shelf.read(variant)
-        columns = list(data.text_columns)
-        for split, table in data.splits.items():
-            path = folder / variant.name / f"{split}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table.select([*columns, "label"]), path)
-        tasks[variant.name] = {"columns": columns, "n_labels": shelf.facts(variant.name).n_outputs}
-    names = (
-        "max_length",
-        "batch_size",
-        "learning_rate",
-        "weight_decay",
-        "warmup_fraction",
-        "max_epochs",
-        "max_grad_norm",
-    )
-    return {
-        "data": str(folder),
-        "tasks": tasks,
-        "model": str(found[0].path),
-        "seeds": request.seeds,
-        "slots": SLOTS,
-        **{name: getattr(config.method, name) for name in names},
-    }
-
-
 def run_usual(request: Request, variant: str, folder: Path) -> Measured:
     """One run of the usual recipe."""
-    asked = write_usual_data(request, folder / "data")
+    asked = write_usual_data(request.overrides, folder / "data", slots=SLOTS)
     asked |= {"bf16": "bf16" in variant, "padding": "longest" if variant.endswith("longest") else "max_length"}
     (folder / "request.json").write_text(json.dumps(asked))
     result = folder / "result.json"
