@@ -21,7 +21,7 @@ def limited(config: AppConfig) -> AppConfig:
     candidates = dataclasses.replace(
         config.candidates,
         models=config.candidates.models[: debug.max_models],
-        sources=[_source(group, debug) for group in config.candidates.sources],
+        sources=_apart([_source(group, debug) for group in config.candidates.sources]),
     )
     method = config.method
     if debug.max_epochs is not None:
@@ -54,6 +54,15 @@ def _source(group: SourcesConfig, debug: DebugConfig) -> SourcesConfig:
         caps=_caps(group.caps, debug.rows),
         method=changes,
     )
+
+
+def _apart(groups: list[SourcesConfig]) -> list[SourcesConfig]:
+    """Groups that the limits have not made the same as an earlier one but for its label."""
+    kept: list[SourcesConfig] = []
+    for group in groups:
+        if all(dataclasses.replace(group, label=other.label) != other for other in kept):
+            kept.append(group)
+    return kept
 
 
 def _caps(caps: SplitCaps, limit: SplitCaps) -> SplitCaps:
