@@ -182,11 +182,12 @@ class RowKeyedDropout(TorchFunctionMode):
         weights = torch.matmul(query, key.transpose(-2, -1)) * factor
         lowest = torch.finfo(weights.dtype).min
         if is_causal:
-            allowed = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).tril()
-            weights = weights.masked_fill(~allowed, lowest)
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            weights = weights.masked_fill(~attn_mask, lowest)
-        elif attn_mask is not None:
+            attn_mask = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).tril()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:  # added, for that is faster than filling
+            attn_mask = torch.zeros(attn_mask.shape, dtype=weights.dtype, device=weights.device).masked_fill_(
+                ~attn_mask, lowest
+            )
+        if attn_mask is not None:
             weights = weights + attn_mask.clamp(min=lowest)
         weights = torch.softmax(weights, dim=-1, dtype=torch.float32).to(value.dtype)
         return torch.matmul(self._dropout(weights, dropout_p, True), value)
