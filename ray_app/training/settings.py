@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from enum import Enum
 
@@ -67,13 +68,15 @@ class FinetuneConfig:
             "max_length",
         )
         found += [
-            f"{name}: {getattr(self, name)}; it must be above 0" for name in positive if not getattr(self, name) > 0
+            f"{name}: {getattr(self, name)}; it must be above 0 and finite"
+            for name in positive
+            if not 0 < getattr(self, name) < math.inf
         ]
         at_least_0 = ("weight_decay", "early_stop_epsilon", "max_grad_norm", "distance_penalty")
         found += [
-            f"{name}: {getattr(self, name)}; it must be 0 or more"
+            f"{name}: {getattr(self, name)}; it must be 0 or more and finite"
             for name in at_least_0
-            if not getattr(self, name) >= 0
+            if not 0 <= getattr(self, name) < math.inf
         ]
         if not 0 <= self.warmup_fraction <= 1:
             found.append(f"warmup_fraction: {self.warmup_fraction}; it must lie between 0 and 1")
