@@ -3,15 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
-COMMANDS := sweep rank ui import-published report card register publish analyze assess start probe proxies backtest clean-features
-VARIABLES := ARCH SUITE CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE REBUILD SETTINGS FROM FAITHFUL MODEL TASK TASKS SET \
-             BUDGET PROBE FORCE LIMIT ARGS
+COMMANDS := sweep rank probe proxies backtest clean-features analyze assess start import-published report card publish register ui
+VARIABLES := ARCH SUITE TASKS CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE FROM MODEL PROBE TASK \
+             BUDGET SET AGAINST FORCE SITE FAITHFUL REBUILD SETTINGS ARGS
 # only what was given on make's own command line counts, not a variable of that name in the environment
 GIVEN = $(foreach v,$(VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)='$(subst ','\'',$($(v)))'))
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup $(COMMANDS) config check test test-all bench licenses clean
+.PHONY: help setup $(COMMANDS) config check test test-browser chaos bench licenses clean
 
 help: ## this list
 	@echo "Startline: which checkpoint to start finetuning from, and how sure that is."
