@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -66,6 +67,14 @@ def quiet(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def long_title(axes: Axes, text: str) -> None:
+    """A title broken into lines that fit the figure."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    wrapped = textwrap.fill(text, int(11 * figure.get_figwidth()))
+    figure.suptitle(wrapped, x=0.01, ha="left", fontsize=10.5, weight="bold", color=INK)
+
+
 def zero_line(axes: Axes) -> None:
     """Gain 0: the pretrained model."""
     axes.axhline(0, color=MUTED, linewidth=0.9, zorder=1)
@@ -77,7 +86,7 @@ def label_points(
     """Name the points that lie furthest out, each where it covers neither another name nor another point.
 
     Args:
-        axes: after its limits are final.
+        axes: after its limits are final and its legend, which names do not cover, is drawn.
         x, y: (n,) positions; NaN ones are left alone.
         names: n names.
         most: how many names at most.
@@ -94,7 +103,9 @@ def label_points(
     canvas.draw()
     renderer = canvas.get_renderer()
     frame, marks = axes.get_window_extent(renderer), axes.transData.transform(at[known])
-    taken: list[Bbox] = []
+    legend = axes.get_legend()
+    taken: list[Bbox] = [legend.get_window_extent(renderer)] if legend is not None else []
+    most += len(taken)
     for index in order:
         if len(taken) == most:
             return

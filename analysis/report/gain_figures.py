@@ -16,6 +16,7 @@ from analysis.report.figure_style import (
     MUTED,
     PALETTE,
     label_points,
+    long_title,
     one_panel,
     shortened,
     zero_line,
@@ -130,7 +131,7 @@ def _matrix(
         axes.axhline(place + 0.5, color="white", linewidth=6)
     if skipped:
         title += f"; of {len(study.bases)} base models the best {skipped[0] + 1}, as many between, and the worst"
-    axes.set_title(title)
+    long_title(axes, title)
     return figure
 
 
@@ -175,7 +176,7 @@ def draw_probe_fit(
     targets = f"{len(study.tasks)} targets" if len(study.tasks) > 1 else study.tasks[0]
     axes.set_ylabel(f"average gain over {targets}, points")
     axes.set_title(title)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     label_points(axes, study.probe, study.average, study.bases, most=8)
     return figure
 

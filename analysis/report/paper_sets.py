@@ -15,8 +15,8 @@ from analysis.report.analysis_json import FORMAT, finite
 from analysis.report.factors_json import association_as_plain
 from analysis.study import GainStudy
 
-AVERAGE = "General average"
-"""The one column of these tables: an average over the 14 General targets."""
+AVERAGE = "the General targets"
+"""The one column of these tables: an average over them."""
 ONLY_AVERAGES = "the printed table holds one average gain a model, no gain by target"
 
 
