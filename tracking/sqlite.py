@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from pathlib import Path
 
+_MAGIC = b"SQLite format 3\0"
 _log = logging.getLogger(__name__)
 
 
@@ -27,6 +29,19 @@ def pace_sqlite() -> None:
 
     if not event.contains(Engine, "connect", _on_connect):
         event.listen(Engine, "connect", _on_connect)
+
+
+def is_damaged(path: Path) -> bool:
+    """True for a file that has content and does not begin as every SQLite database does.
+
+    MLflow tries again for more than a minute and a half before it says so.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except OSError:
+        return False
+    return bool(head) and head != _MAGIC
 
 
 def _on_connect(connection: object, record: object) -> None:

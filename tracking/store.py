@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from tracking.errors import StoreError
 from tracking.records import CellRecord
 from tracking.schema import Kind, Metric, State, Tag, experiment_name
-from tracking.sqlite import pace_sqlite
+from tracking.sqlite import is_damaged, pace_sqlite
+from tracking.sqlite_runs import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +33,13 @@ def open_client(uri: str) -> MlflowClient:
     Raises:
         StoreError: the store cannot be opened.
     """
+    path = sqlite_path(uri)
+    if path is not None and is_damaged(path):
+        raise StoreError(
+            f"the tracking store {uri} cannot be opened: {path} is no SQLite database; put its last good copy there, or choose "
+            "another folder with OUT=dir",
+            uri=uri,
+        )
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import logging

@@ -67,9 +67,14 @@ def test_the_training_core_stands_alone() -> None:
     core = [path for path in SOURCES if path.parent == ROOT / "ray_app" / "training"]
     assert len(core) >= 9
     for path in core:
-        outside = {name for name in imported(path) if name.startswith("ray_app.") and not name.startswith("ray_app.training")}
+        own = {name for name in imported(path) if name.split(".")[0] in FLOORS}
+        outside = {name for name in own if not name.startswith("ray_app.training") and name != "tracking.errors"}
         assert not outside, f"{path} imports {outside}"
-        assert not tops(path) & {"ray", "mlflow", "hydra", "omegaconf", "tracking", "analysis"}, path
+        assert not tops(path) & {"ray", "mlflow", "hydra", "omegaconf", "analysis"}, path
+
+
+OTHER_USES = ("startline.corpus",)
+"""Names that are no MLflow names: the key of a Parquet file's own metadata."""
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)
@@ -78,7 +83,7 @@ def test_names_of_runs_are_written_in_the_schema_only(path: Path) -> None:
         return
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            assert not node.value.startswith("startline."), f"{path}:{node.lineno} {node.value}"
+            assert not node.value.startswith("startline.") or node.value in OTHER_USES, f"{path}:{node.lineno} {node.value}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)
