@@ -96,7 +96,7 @@ def replay_start(study: GainStudy, rules: StartRules, *, rng: np.random.Generato
 def _replay_target(
     study: GainStudy, target: int, rules: StartRules, rng: np.random.Generator, pretrained_seeds: int
 ) -> StartVerdict | None:
-    rows = rank_without(study, target)
+    rows = [row for row in rank_without(study, target) if np.isfinite(study.scores[row, target]).any()]
     recorded = study.baseline[target][np.isfinite(study.baseline[target])]
     if not rows or not recorded.size:
         return None
