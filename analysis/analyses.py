@@ -125,13 +125,22 @@ class Extras:
     """Two named lists of base models to compare; empty for none."""
 
 
-def analyse(study: GainStudy, *, rng: np.random.Generator, extras: Extras | None = None) -> Analyses:
+def analyse(
+    study: GainStudy,
+    *,
+    rng: np.random.Generator,
+    extras: Extras | None = None,
+    n_shuffles: int = 100,
+    n_draws: int = 200,
+) -> Analyses:
     """Run every analysis; what cannot be computed names the requirement that failed.
 
     Args:
         study: base models on targets.
         rng: source of chance for shuffles, folds, bootstraps and the noise floor.
         extras: what section 6 needs beyond one study.
+        n_shuffles: shuffles of the gains that the regression is held against (the paper: 100).
+        n_draws: bootstrap draws of its intervals; five times as many simulate the noise floor and the symmetry of chance.
 
     Raises:
         ValueError: no base model or no target at all, or a contrast that names what is not there.
@@ -154,8 +163,8 @@ def analyse(study: GainStudy, *, rng: np.random.Generator, extras: Extras | None
         sensitivity_without_strong=measure_sensitivity(gain, strong=strong, exclude_strong=True),
         probe=fit_probe_gain(study.probe, average),
         influence=leave_family_out(study.probe, average, study.families),
-        lost=_lost_gains(study, rng),
-        interaction=_interaction(study, rng),
+        lost=_lost_gains(study, rng, n_draws=5 * n_draws),
+        interaction=_interaction(study, rng, n_shuffles=n_shuffles, n_draws=n_draws),
         factors=_factors(study, extras or Extras()),
     )
 
@@ -191,7 +200,7 @@ def mark_beyond_noise(study: GainStudy) -> Significance:
         )
 
 
-def _lost_gains(study: GainStudy, rng: np.random.Generator) -> LostGains:
+def _lost_gains(study: GainStudy, rng: np.random.Generator, *, n_draws: int) -> LostGains:
     gain = study.gain
     noise = measure_seed_noise(study.scores, study.baseline)
     seeds = np.isfinite(study.scores).sum(axis=2)
@@ -206,25 +215,25 @@ def _lost_gains(study: GainStudy, rng: np.random.Generator) -> LostGains:
         by_probe=lost["probe"],
         by_average=lost["average"],
         by_average_of_others=lost["others"],
-        floor={top: simulate_noise_floor(own, top=top, rng=rng, n_draws=1000) for top in TOPS},
+        floor={top: simulate_noise_floor(own, top=top, rng=rng, n_draws=n_draws) for top in TOPS},
     )
 
 
-def _interaction(study: GainStudy, rng: np.random.Generator) -> Interaction:
+def _interaction(study: GainStudy, rng: np.random.Generator, *, n_shuffles: int, n_draws: int) -> Interaction:
     gain, complete = study.gain, study.complete
     # averages over other targets are another quantity; only a study with many gaps is fitted with its gaps
     rows = np.flatnonzero(complete) if complete.sum() >= max(3, 0.5 * len(complete)) else np.arange(len(complete))
-    regression = compare_regressions(gain[rows], rng=rng)
+    regression = compare_regressions(gain[rows], rng=rng, n_shuffles=n_shuffles)
     groups, groups_reason = _group_table(study)
     tasks, matrix = _square(study)
     return Interaction(
         groups=groups,
         groups_reason=groups_reason,
-        symmetry=compare_symmetry(matrix, rng=rng) if tasks else _no_symmetry(study),
+        symmetry=compare_symmetry(matrix, rng=rng, n_shuffles=5 * n_draws) if tasks else _no_symmetry(study),
         symmetry_tasks=tasks,
         fitted=tuple(int(row) for row in rows),
         regression=regression,
-        intervals=bootstrap_gain_model(gain[rows], rng=rng),
+        intervals=bootstrap_gain_model(gain[rows], rng=rng, n_draws=n_draws),
         ridge=choose_ridge(gain[rows], rng=rng),
     )
 

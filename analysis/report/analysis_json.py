@@ -70,7 +70,7 @@ def finite(value: Any) -> Any:
 
 def _share(analyses: Analyses, reasons: dict[str, str]) -> dict[str, Any]:
     share = analyses.share
-    reasons["share_better"] = share.reason
+    reasons |= dict.fromkeys(("share_better", "share_better_low", "share_better_high"), share.reason)
     return {
         "share_better": share.share,
         "share_better_low": share.low,
@@ -160,10 +160,14 @@ def _lost_gain(analyses: Analyses, reasons: dict[str, str]) -> dict[str, Any]:
 
 
 def _interaction(found: Interaction, bases: tuple[str, ...], reasons: dict[str, str]) -> dict[str, Any]:
-    reasons["groups"] = found.groups_reason
+    reasons["groups"] = reasons["groups_anova"] = found.groups_reason
     reasons["symmetry"], reasons["symmetry_test"] = found.symmetry.observed.reason, found.symmetry.reason
     reasons["regression"], reasons["regression.held_out"] = found.regression.reason, found.ridge.reason
     table = found.groups if found.groups is not None and not found.groups.reason else None
+    if table is not None:
+        for place in np.argwhere(table.n_cells == 0):
+            source, target = table.source_groups[place[0]], table.target_groups[place[1]]
+            reasons[f"groups.{source}.{target}"] = "no cell but those of a base model on its own source task"
     return {
         "groups": None if table is None else _group_means(table),
         "groups_anova": None if table is None else _group_tests(table),
