@@ -13,6 +13,7 @@ from tracking.errors import StartlineError
 COMMANDS = {
     "sweep": "finetune base models over tasks, log every finetune to MLflow, rank",
     "rank": "rank base models from what is in MLflow",
+    "discover": "make a candidate list from the hub, with pinned revisions",
     "probe": "rank base models by a linear head on their frozen features",
     "proxies": "score base models for one target by every transferability score",
     "backtest": "which score to trust, measured on finetunes that are there",
@@ -30,7 +31,7 @@ COMMANDS = {
     "licenses": "list the tasks with their sources and licences",
 }
 """Name -> what it does; each is a module of ray_app.commands with run(config)."""
-TRAINING = ("sweep", "start", "probe", "proxies", "config")
+TRAINING = ("sweep", "start", "probe", "proxies", "discover", "config")
 """Commands that need an architecture known under conf/arch; the others only read results, of any architecture."""
 DEFAULTS = {"start": ("seeds=[0,1,2]",)}
 """Overrides that a command begins with: a verdict on one target needs its noise, and so several seeds."""

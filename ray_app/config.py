@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from analysis.start_rules import StartRules
 from ray_app.embedded.config import EmbeddedConfig
+from ray_app.hub.search_settings import SearchConfig
 from ray_app.hub.tasks import SuiteConfig
 from ray_app.limits import limited
 from ray_app.probing.settings import ProbeConfig
@@ -65,6 +66,8 @@ class AppConfig:
     """How a machine carries out a cell."""
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     """Linear probe (`make probe`)."""
+    discover: SearchConfig = field(default_factory=SearchConfig)
+    """`make discover`: what to look for on the hub."""
     proxy_rows: int = 5000
     """`make proxies` and `make backtest`: most training rows that the scores of a candidate read."""
     tasks: list[str] | None = None

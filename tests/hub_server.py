@@ -239,6 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.query = parse_qs(parts.query)
         if parts.path == "/api/models":
             found = [self.server.hub.branches("models", name)["main"] for name in self._searched()]
+            if self._one("sort") == "downloads":
+                found.sort(key=lambda repository: -repository.meta.get("downloads", 0))
             self._send_page([info_of(repository, with_config=self._wants_config()) for repository in found])
         elif parts.path.startswith("/storage/"):
             self._send_stored(parts.path)

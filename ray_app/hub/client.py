@@ -27,7 +27,7 @@ from ray_app.hub.hub_cache import Listing, WrongContentError, cached_file, check
 from ray_app.hub.mirror import check_hub_id, check_revision, is_commit
 from ray_app.hub.patience import HubBusyError, Patience, patiently
 from ray_app.hub.refusals import CAUGHT, RepoKind, explain, of_disk, scrub, unreachable
-from tracking.errors import ConfigError, StorageError
+from tracking.errors import ConfigError, StorageError, UnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class HubClient:
             )
             if noted is not None:
                 return noted
-        with self._asking(kind, repo_id, wanted=f"revision {revision or 'main'}"):
+        with self.asking(kind, repo_id, wanted=f"revision {revision or 'main'}"):
             api = huggingface_hub.HfApi(endpoint=self.endpoint)
             if kind is RepoKind.MODEL:
                 model = api.model_info(repo_id, revision=revision, timeout=_INFO_TIMEOUT_S, files_metadata=True)
@@ -113,6 +113,19 @@ class HubClient:
         tree = api.list_repo_tree(repo_id, repo_type=RepoKind.DATASET.value, revision=commit, recursive=True)
         return {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
 
+    def require_online(self, *, offline: bool, wanted: str) -> None:
+        """Refuse what only the hub can answer when it is not to be asked.
+
+        Raises:
+            UnreachableError: ``offline``, or the environment says so.
+        """
+        if offline or is_offline():
+            raise UnreachableError(
+                f"{wanted} comes from the hub alone, and asking it is switched off; unset OFFLINE, HF_HUB_OFFLINE and "
+                "TRANSFORMERS_OFFLINE",
+                endpoint=self.endpoint,
+            )
+
     def fetch(self, kind: RepoKind, repo_id: str, *, commit: str, name: str) -> Path:
         """One file at one commit, from the cache where it is there; checked against its SHA-256 where the hub states it.
 
@@ -126,7 +139,7 @@ class HubClient:
         cached = cached_file([self.cache], kind=kind, repo_id=repo_id, revision=commit, name=name)
         if cached is not None:
             return cached
-        with self._asking(kind, repo_id, wanted=f"{name} at {commit[:12]}"):
+        with self.asking(kind, repo_id, wanted=f"{name} at {commit[:12]}"):
             retrying = Retrying(
                 retry=retry_if_exception(_is_broken_body),
                 stop=stop_after_attempt(3),
@@ -179,7 +192,7 @@ class HubClient:
         return path
 
     @contextmanager
-    def _asking(self, kind: RepoKind, repo_id: str, *, wanted: str) -> Iterator[None]:
+    def asking(self, kind: RepoKind, repo_id: str, *, wanted: str) -> Iterator[None]:
         """Patience for the requests inside, and our own errors for theirs. A hub found away is not asked again."""
         if self._away is not None and time.monotonic() < self._away_until:
             raise unreachable(self._away.reason, kind=kind, repo_id=repo_id, wanted=wanted, endpoint=self.endpoint)
