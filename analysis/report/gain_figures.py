@@ -184,7 +184,7 @@ def draw_probe_fit(
 def draw_sensitivity(analyses: Analyses) -> Figure | str:
     """Section 4.1: gain of one strong base model against the best gain, a point a target."""
     study, found = analyses.study, analyses.sensitivity
-    if found.strong < 0:
+    if found.reason:
         return found.reason
     figure, axes = one_panel()
     zero_line(axes)
@@ -201,11 +201,7 @@ def draw_sensitivity(analyses: Analyses) -> Figure | str:
     axes.set_xlabel(f"gain of {shortened(study.bases[found.strong])}, points")
     axes.set_ylabel(f"best gain over {len(study.bases)} base models, points")
     r = found.association
-    axes.set_title(
-        f"Sensitivity of targets: Pearson {r.pearson:.2f}, Spearman {r.spearman:.2f}, n = {r.n}"
-        if not found.reason
-        else f"Sensitivity of targets ({found.reason})"
-    )
+    axes.set_title(f"Sensitivity of targets: Pearson {r.pearson:.2f}, Spearman {r.spearman:.2f}, n = {r.n}")
     axes.legend(loc="best")
     label_points(axes, found.strong_gain, found.max_gain, study.tasks, most=14)
     return figure
