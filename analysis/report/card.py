@@ -12,7 +12,7 @@ from scipy import stats
 from analysis.report.faithful_card import ordinal
 from analysis.report.pipe_table import PipeColumn, escape_markdown, pipe_table
 from analysis.report.site import numbers
-from analysis.report.site.content import ArchReport, ModelReport, TaskBaseline, TaskCell
+from analysis.report.site.content import ArchReport, ModelReport, Standing, TaskBaseline, TaskCell
 from analysis.report.site.names import visible
 
 BEGIN, END = "<!-- startline:begin -->", "<!-- startline:end -->"
@@ -72,9 +72,9 @@ class CardResult:
 
 def refusal(model: ModelReport) -> str:
     """Why a card about a base model cannot be written; empty where it can."""
-    if model.cells and model.n_tasks:
+    if model.standing in (Standing.OK, Standing.REPAIRED):
         return ""
-    if not model.cells:
+    if model.standing is Standing.UNTESTED:
         return "it was not finetuned on any target task"
     reasons = "; ".join(finding.reason for finding in model.findings)
     return f"the integrity gate set it aside ({reasons or 'no trusted score'})"

@@ -35,8 +35,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def large() -> ArchReport:
-    """1,300 base models, 60 of them tested on 36 tasks."""
-    return large_report(1300, 60)
+    """1,300 base models, 45 of them tested on 36 tasks."""
+    return large_report(1300, 45)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +83,7 @@ def visit(browser: Any, site: Path) -> Iterator[Open]:
 
     def go(address: str, *, width: int = 1280, height: int = 900, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         made = Visit(context.new_page())
         visits.append(made)

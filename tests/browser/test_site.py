@@ -41,9 +41,9 @@ def position(page: Any) -> str:
 
 def test_the_ranking_opens_with_the_best_first(visit: Any, large: ArchReport) -> None:
     page = visit(RANKING)
-    assert names(page) == [model.name for model in large.models[:100]]
-    assert position(page) == "1–100 of 1,300" and heading(page, "rank").get_attribute("aria-sort") == "ascending"
-    assert page.locator("#table svg").count() == len(large.ranked) and page.locator("#controls").is_visible()
+    assert names(page) == [model.name for model in large.models[:50]]
+    assert position(page) == "1–50 of 1,300" and heading(page, "rank").get_attribute("aria-sort") == "ascending"
+    assert page.locator("#table svg").count() == 45 and page.locator("#controls").is_visible()
     assert large.sentence in page.locator(".verdict").inner_text()
 
 
@@ -51,42 +51,42 @@ def test_sorting(visit: Any, large: ArchReport) -> None:
     page = visit(RANKING)
     heading(page, "probe").locator("button").click()
     by_probe = sorted(large.models, key=lambda model: -model.probe)
-    assert names(page) == [model.name for model in by_probe[:100]]
+    assert names(page) == [model.name for model in by_probe[:50]]
     assert heading(page, "probe").get_attribute("aria-sort") == "descending"
     assert heading(page, "rank").get_attribute("aria-sort") is None
     heading(page, "probe").locator("button").click()
-    assert names(page) == [model.name for model in by_probe[::-1][:100]]
+    assert names(page) == [model.name for model in by_probe[::-1][:50]]
     heading(page, "gain").locator("button").click()
     heading(page, "gain").locator("button").click()
     worst = sorted(large.ranked, key=lambda model: model.avg_gain)
-    assert names(page)[:60] == [model.name for model in worst], "those without a gain stand last in either direction"
+    assert names(page)[:45] == [model.name for model in worst], "those without a gain stand last in either direction"
     heading(page, "name").locator("button").click()
-    assert names(page) == sorted(model.name for model in large.models)[:100]
+    assert names(page) == sorted(model.name for model in large.models)[:50]
 
 
 def test_search_and_filters(visit: Any, large: ArchReport) -> None:
     page = visit(RANKING)
     page.fill("#search", "NUMBER-12")
     expected = [model.name for model in large.models if "number-12" in model.name]
-    assert names(page) == expected[:100] and position(page) == f"1–100 of {len(expected)}"
+    assert names(page) == expected[:50] and position(page) == f"1–50 of {len(expected)}"
     page.uncheck('input[name="standing"][value="untested"]')
     assert names(page) == [name for name in expected if name in {model.name for model in large.ranked}]
     page.fill("#search", "no such model")
     assert page.locator("#table").inner_text().endswith("No row fits this choice.") and position(page) == "none of 1300"
     page.click("#reset")
     page.select_option("#coverage", "full")
-    assert len(names(page)) == 60 and "60 of 60" in position(page)
+    assert len(names(page)) == 45 and position(page) == "1–45 of 45"
 
 
 def test_paging(visit: Any, large: ArchReport) -> None:
     page = visit(RANKING)
     assert page.get_by_role("button", name="Previous").is_disabled()
     page.get_by_role("button", name="Next").click()
-    assert names(page) == [model.name for model in large.models[100:200]] and position(page) == "101–200 of 1,300"
+    assert names(page) == [model.name for model in large.models[50:100]] and position(page) == "51–100 of 1,300"
     assert "page=2" in page.url
     page.goto(page.url.replace("page=2", "page=99"))
     page.reload()
-    assert position(page) == "1201–1300 of 1,300" and page.get_by_role("button", name="Next").is_disabled()
+    assert position(page) == "1251–1300 of 1,300" and page.get_by_role("button", name="Next").is_disabled()
 
 
 @pytest.mark.parametrize("group", ["first", "general"])
@@ -206,7 +206,7 @@ def test_downloads_hold_what_is_shown(visit: Any, site: Any, large: ArchReport) 
     links = page.locator(".downloads a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
     assert len(links) == 4 and all((site / "arch/large" / link).is_file() for link in links)
     rows = list(csv.DictReader((site / "arch/large/download/ranking.csv").open()))
-    assert [row["base_model"] for row in rows[:100]] == names(page)
-    assert [f"{float(row['avg_gain']):+.2f}" for row in rows[:60]] == [
-        m.replace("0.00", "+0.00") if m == "0.00" else m for m in column(page, "gain")[:60]
+    assert [row["base_model"] for row in rows[:50]] == names(page)
+    assert [f"{float(row['avg_gain']):+.2f}" for row in rows[:45]] == [
+        m.replace("0.00", "+0.00") if m == "0.00" else m for m in column(page, "gain")[:45]
     ]

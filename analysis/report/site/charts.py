@@ -13,6 +13,10 @@ BAR_WIDTH = 1000
 """Width of a bar chart's drawing, stretched to the column on the page."""
 HEAT_STEPS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Gains in points, up or down, at which the colour of the heat map changes."""
+WHOLE = 9.95
+"""Gain in points from which a cell of the heat map has no decimals."""
+CUT = 1.5
+"""How far the axis of a gain chart follows the noise, in largest gains."""
 _TICKS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -51,9 +55,15 @@ class GainBar:
 
 
 def gain_bars(report: ArchReport, model: ModelReport) -> tuple[Scale, list[GainBar]]:
-    """Bars of a model, largest gain first, tasks without a gain last; and their common scale."""
-    reach = [value for cell in model.cells if not math.isnan(cell.gain) for value in (cell.gain, *_band(cell))]
-    low, high = math.floor(min([-1.0, *reach])), math.ceil(max([1.0, *reach]))
+    """Bars of a model, largest gain first, tasks without a gain last; and their common scale.
+
+    The scale holds every gain, and of the noise no more than half as far again as the largest gain: noisier bands are cut.
+    """
+    there = [cell for cell in model.cells if not math.isnan(cell.gain)]
+    reach = max([1.0, *(CUT * abs(cell.gain) for cell in there)])
+    ends = [min(max(end, -reach), reach) for cell in there for end in _band(cell)]
+    low = math.floor(round(min([-1.0, *(cell.gain for cell in there), *ends]), 6))
+    high = math.ceil(round(max([1.0, *(cell.gain for cell in there), *ends]), 6))
     scale = Scale(low=low, high=high)
     start = {task.task: task.mean for task in report.baseline}
     cells = sorted(model.cells, key=lambda cell: math.inf if math.isnan(cell.gain) else -round(cell.gain, 6))
@@ -118,7 +128,7 @@ def heat_cell(cell: TaskCell) -> tuple[str, str]:
     if math.isnan(cell.gain):
         return "o", "·"
     strong = not math.isnan(cell.noise) and cell.beyond_noise
-    return heat_class(cell.gain) + (" s" if strong else ""), signed(cell.gain, 1)
+    return heat_class(cell.gain) + (" s" if strong else ""), signed(cell.gain, 0 if abs(cell.gain) >= WHOLE else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

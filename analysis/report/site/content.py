@@ -17,7 +17,7 @@ class Standing(StrEnum):
     REPAIRED = "repaired"
     """Some of its scores were put back under their names; the lost tasks are lost."""
     QUARANTINED = "quarantined"
-    """Set aside: no score of it counts."""
+    """Set aside: it is not ranked, over whatever tasks."""
     UNTESTED = "untested"
     """No target task was tried; at most a probe score."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.assessment import Assessment
+from analysis.integrity.ledger import QUARANTINED, REPAIRED
 from analysis.noise import POINTS, SeedNoise
 from analysis.report.site.content import Finding, ModelReport, Standing, TaskCell
 from analysis.report.site.lineage import Lineage
@@ -41,7 +42,7 @@ def model_reports(
     place = {name: index for index, name in enumerate(assessment.bases)}
     set_aside = sorted(set(rows) - set(place))
     untested = sorted(recorded.names - set(rows), key=lambda name: (-recorded.probe.get(name, -math.inf), name))
-    standing = {name: Standing(status) for name, status in zip(assessment.bases, assessment.integrity, strict=True)}
+    standing = {name: _standing([assessment.audit.status[index] for index in rows[name]]) for name in assessment.bases}
     standing |= dict.fromkeys(set_aside, Standing.QUARANTINED) | dict.fromkeys(untested, Standing.UNTESTED)
     stems = file_stems(standing)
     low, high = assessment.estimate.interval()
@@ -66,6 +67,13 @@ def model_reports(
         )
         reports.append(report)
     return tuple(reports)
+
+
+def _standing(statuses: Sequence[str]) -> Standing:
+    """Of a base model with trusted scores, from its rows: set aside where every row is (one that lacks tasks keeps its scores)."""
+    if all(status == QUARANTINED for status in statuses):
+        return Standing.QUARANTINED
+    return Standing.REPAIRED if REPAIRED in statuses else Standing.OK
 
 
 def _numbers(assessment: Assessment, place: int, *, low: FloatArray, high: FloatArray) -> dict[str, Any]:

@@ -24,7 +24,7 @@ POLICY = (
 )
 """Content-Security-Policy of every page: nothing but this site's own scripts and styles, no request to anywhere, no inline
 code, and no text turned into markup by a script."""
-RANKING_ROWS, HEAT_ROWS = 100, 50
+PAGE_ROWS = 50
 """Base models shown at a time."""
 COLUMNS = (
     ("rank", "Rank", "number", "by average gain, among base models with every task"),
@@ -88,7 +88,7 @@ class Pages:
 
     def ranking(self, report: ArchReport) -> bytes:
         """The ranking of an architecture."""
-        return self._render("ranking.html.j2", root="../../", report=report, columns=COLUMNS, page_size=RANKING_ROWS)
+        return self._render("ranking.html.j2", root="../../", report=report, columns=COLUMNS, page_size=PAGE_ROWS)
 
     def baseline(self, report: ArchReport) -> bytes:
         """The pretrained model's scores."""
@@ -105,7 +105,7 @@ class Pages:
             models=models,
             rows=rows,
             legend=heat_legend(),
-            page_size=HEAT_ROWS,
+            page_size=PAGE_ROWS,
         )
 
     def probe(self, report: ArchReport) -> bytes:
@@ -118,7 +118,7 @@ class Pages:
             report=report,
             plot=scatter(report),
             rows=[(model, fit.intercept + fit.slope * model.probe) for model in models],
-            page_size=RANKING_ROWS,
+            page_size=PAGE_ROWS,
         )
 
     def model(self, report: ArchReport, model: ModelReport) -> bytes:

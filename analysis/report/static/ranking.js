@@ -78,7 +78,7 @@
       result.noise[index] = found.noise;
       result.low[index] = found.half === null ? null : found.gain - found.half;
       result.high[index] = found.half === null ? null : found.gain + found.half;
-      if (found.count === chosen.length) complete.push(index);
+      if (found.count === chosen.length && data.standing[index] !== "quarantined") complete.push(index);
     }
     complete.sort((a, b) => result.gain[b] - result.gain[a]);
     complete.forEach((index, at) => {
@@ -176,6 +176,7 @@
     everPainted = everPainted || !all;
     [spanLow, spanHigh] = span();
     field("start").textContent = points(shown.start);
+    field("start-tasks").textContent = all ? data.tasks.length : chosen.length;
     for (const box of boxes("task")) box.checked = chosen.includes(Number(box.value));
     field("scope").hidden = all;
     field("scope").textContent = all ? "" : `Averages over ${chosen.length} of ${data.tasks.length} tasks, computed here; a base model needs all of them for a rank.`;

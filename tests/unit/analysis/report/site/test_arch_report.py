@@ -109,3 +109,13 @@ def test_several_seeds_of_a_model_are_averaged() -> None:
 def test_a_source_cell_is_no_base_model_under_test() -> None:
     report = build_report([*small_rows(), cell(PRETRAINED, "qnli", 0.5, role="source", seed=3)])
     assert PRETRAINED not in {m.name for m in report.models}
+
+
+def test_a_published_row_that_lacks_tasks_is_set_aside_with_its_scores() -> None:
+    rows = [*baseline_cells(START), *model_cells("org/all", dict.fromkeys(TASKS, 0.7))]
+    rows += model_cells("org/some", dict.fromkeys(TASKS[:3], 0.7))
+    published = [row | {"kind": "published", "run_id": f"run-{row['base_model']}", "seed": None} for row in rows[8:]]
+    report = build_report([row | {"kind": "published"} for row in rows[:8]] + published)
+    some = model(report, "org/some")
+    assert (some.standing, some.rank, some.n_tasks) == (Standing.QUARANTINED, None, 3)
+    assert some.findings[0].kind == "partial" and model(report, "org/all").standing is Standing.OK

@@ -21,12 +21,12 @@ def test_scale_holds_values_within_its_ends() -> None:
 
 
 def test_bars_of_a_model(small: ArchReport) -> None:
-    """Gains of 10, noise 8.66: the band reaches to +-17.32, the axis from -18 to 18."""
+    """Gains of 10, noise 8.66: the band reaches to +-17.32, and is cut where the axis ends, at half as much again as 10."""
     scale, bars = gain_bars(small, small.models[0])
-    assert (scale.low, scale.high) == (-18, 18)
+    assert (scale.low, scale.high) == (-15, 15)
     bar = bars[0]
-    assert (bar.zero, bar.x, bar.width) == (500, 500, pytest.approx(1000 * 10 / 36, abs=0.1))
-    assert (bar.band_x, bar.band_width) == (pytest.approx(18.9, abs=0.1), pytest.approx(962.2, abs=0.1))
+    assert (bar.zero, bar.x, bar.width) == (500, 500, pytest.approx(1000 * 10 / 30, abs=0.1))
+    assert (bar.band_x, bar.band_width) == (0, 1000)
     assert bar.css == "up weak" and bar.start == pytest.approx(55)
 
 

@@ -14,7 +14,7 @@ from analysis.report.site.pages import COLUMNS, POLICY, Pages, hub_address
 from tests.site_reports import HOSTILE
 
 PAGES = Pages(version="1.2.3", day=date(2026, 1, 2))
-VOID = {"meta", "link", "input", "br", "img", "rect", "path", "circle"}
+VOID = {"wbr", "meta", "link", "input", "br", "img", "rect", "path", "circle"}
 
 
 class Reader(HTMLParser):
