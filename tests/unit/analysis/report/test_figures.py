@@ -114,7 +114,9 @@ def test_missing_cells_are_empty() -> None:
 
 
 def test_names_with_formula_marks_are_plain_text(tmp_path: Path) -> None:
-    study = make_study([[1.0, 2.0], [0.0, 1.0], [3.0, 1.0]], bases=["$x^2", "a_b$", r"\frac"], probe=[1.0, 2.0, 3.0])
+    study = make_study(
+        [[1.0, 2.0, 0.0], [0.0, 1.0, 5.0], [3.0, 1.0, 1.0]], bases=["$x^2", "a_b$", r"\frac"], probe=[1.0, 2.0, 3.0]
+    )
     drawn = draw_figures(analysed(study), Extras(), tmp_path, stem="odd")
     assert all(each.files for each in drawn if each.name in ("gain_matrix", "probe", "sensitivity"))
     assert "$x^2" in (tmp_path / "odd-gain_matrix.svg").read_text()
