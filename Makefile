@@ -54,6 +54,8 @@ check: $(READY) ## ruff, mypy and the architecture test
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit/test_architecture.py
 
+test test-browser chaos: export OMP_NUM_THREADS := 1
+
 test: $(READY) ## unit, contract and integration tests, on two cores
 	@$(PY) -m pytest -n 2 --dist loadgroup -m "not browser and not chaos and not slow" tests/unit tests/contract tests/integration
 	@$(PY) -m pytest -m "slow and not browser and not chaos" tests/integration tests/contract

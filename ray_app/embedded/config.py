@@ -31,25 +31,31 @@ class EmbeddedConfig:
     layers: int = 4
     """Transformer layers."""
     hidden: int = 128
-    """Width of the hidden states."""
+    """Width of the hidden states; even, and a multiple of ``heads``."""
     heads: int = 2
     """Attention heads."""
     max_positions: int = 128
     """Longest input of the model, tokens."""
-    row_tokens: int = 64
+    initializer_range: float = 0.05
+    """Standard deviation of new weights; BERT's 0.02 is too little for so small a width and so few steps."""
+    row_tokens: int = 32
     """Length of a pretraining row, tokens; rows are full, without padding."""
-    steps: int = 1000
+    steps: int = 3000
     """Optimiser steps of pretraining."""
-    batch_rows: int = 64
+    batch_rows: int = 32
     """Rows a step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     """Peak learning rate of pretraining."""
-    warmup_share: float = 0.06
+    warmup_share: float = 0.15
     """Share of the steps with a rising learning rate."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices."""
-    mask_share: float = 0.15
+    mask_share: float = 0.2
     """Share of the tokens to be predicted."""
+    replace_share: float = 0.12
+    """Share of the other tokens replaced by random ones, to be detected."""
+    detection_weight: float = 3.0
+    """Weight of the detection loss beside the masked-token loss; 0: masked-language modelling alone."""
     seed: int = 0
     """Seed of the split of modules, of pretraining and of the tasks."""
     source_rows: dict[str, int] = field(default_factory=lambda: {"train": 4000, "validation": 200, "test": 500})
@@ -59,23 +65,33 @@ class EmbeddedConfig:
 
     def faults(self) -> list[str]:
         """Everything wrong with these values, one sentence each, led by the field's name."""
-        counts = ("max_bytes", "vocab_size", "layers", "hidden", "heads", "row_tokens", "steps", "batch_rows")
+        counts = ("max_bytes", "layers", "hidden", "heads", "steps", "batch_rows")
         faults = [f"{name}: {getattr(self, name)}, expected at least 1" for name in counts if getattr(self, name) < 1]
-        if not self.libraries or len(set(self.libraries)) != len(self.libraries):
-            faults.append(f"libraries: {self.libraries}, expected at least one, each once")
-        if self.vocab_size < 200:
-            faults.append(f"vocab_size: {self.vocab_size}, expected at least 200 (letters and special tokens)")
-        if self.heads >= 1 and self.hidden % self.heads:
-            faults.append(f"hidden: {self.hidden}, expected a multiple of heads = {self.heads}")
-        if not 8 <= self.row_tokens <= self.max_positions:
-            faults.append(f"row_tokens: {self.row_tokens}, expected 8 to max_positions = {self.max_positions}")
-        for name in ("warmup_share", "mask_share"):
+        for name in ("warmup_share", "mask_share", "replace_share"):
             if not 0 < getattr(self, name) < 1:
                 faults.append(f"{name}: {getattr(self, name)}, expected a share between 0 and 1")
-        if not self.learning_rate > 0:
-            faults.append(f"learning_rate: {self.learning_rate}, expected a number above 0")
-        if self.weight_decay < 0:
-            faults.append(f"weight_decay: {self.weight_decay}, expected 0 or more")
+        for name in ("learning_rate", "initializer_range"):
+            if not getattr(self, name) > 0:
+                faults.append(f"{name}: {getattr(self, name)}, expected a number above 0")
+        for name in ("weight_decay", "detection_weight", "seed"):
+            if not getattr(self, name) >= 0:
+                faults.append(f"{name}: {getattr(self, name)}, expected 0 or more")
+        return faults + self._shape_faults() + self._row_faults()
+
+    def _shape_faults(self) -> list[str]:
+        faults = []
+        if self.vocab_size < 200:
+            faults.append(f"vocab_size: {self.vocab_size}, expected at least 200 (letters and special tokens)")
+        if self.heads >= 1 and (self.hidden % self.heads or self.hidden % 2):
+            faults.append(f"hidden: {self.hidden}, expected an even multiple of heads = {self.heads}")
+        if not 8 <= self.row_tokens <= self.max_positions:
+            faults.append(f"row_tokens: {self.row_tokens}, expected 8 to max_positions = {self.max_positions}")
+        return faults
+
+    def _row_faults(self) -> list[str]:
+        faults = []
+        if not self.libraries or len(set(self.libraries)) != len(self.libraries):
+            faults.append(f"libraries: {self.libraries}, expected at least one, each once")
         for name in ("source_rows", "target_rows"):
             rows = getattr(self, name)
             if set(rows) != {"train", "validation", "test"} or any(count < 1 for count in rows.values()):

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ray_app.embedded.prose import prose_runs
 from tracking.errors import InputError
 
@@ -23,6 +26,16 @@ _SKIPPED_FOLDERS = frozenset(
     {"tests", "test", "testing", "_vendor", "vendored", "externals", "site-packages", "dist-packages", "idlelib"}
     | {"lib2to3", "benchmarks", "_pyinstaller", "__pycache__", "ensurepip", "pydoc_data", "turtledemo"}
 )
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+_KEY = "startline.corpus"
+_COLUMNS = {
+    "library": pa.string(),
+    "module": pa.string(),
+    "name": pa.string(),
+    "kind": pa.string(),
+    "opening": pa.bool_(),
+    "sentences": pa.list_(pa.string()),
+}
 _NOT_LETTERS = re.compile(r"[^a-z]+")
 
 
@@ -104,6 +117,23 @@ def sentence_key(sentence: str) -> str:
     return _NOT_LETTERS.sub(" ", sentence.lower()).strip()
 
 
+def write_corpus(corpus: Sequence[Passage], path: Path, *, key: str) -> None:
+    """Write passages as Parquet, with ``key`` (what they were made from) in the file's metadata."""
+    columns = {name: pa.array([getattr(passage, name) for passage in corpus], kind) for name, kind in _COLUMNS.items()}
+    pq.write_table(pa.table(columns).replace_schema_metadata({_KEY: key}), path, compression="zstd")
+
+
+def read_corpus(path: Path, *, key: str) -> list[Passage] | None:
+    """Passages that ``write_corpus`` wrote with the same key; None where there are none, others, or the file is damaged."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid):
+        return None
+    if (table.schema.metadata or {}).get(_KEY.encode()) != key.encode() or table.column_names != list(_COLUMNS):
+        return None
+    return [Passage(**{**row, "sentences": tuple(row["sentences"])}) for row in table.to_pylist()]
+
+
 def library_versions(libraries: Sequence[str]) -> dict[str, str]:
     """Installed version of each library, by import name.
 
@@ -125,10 +155,7 @@ def library_versions(libraries: Sequence[str]) -> dict[str, str]:
     return versions
 
 
-type_of_node = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def _documented(node: ast.AST, *, prefix: str, within_class: bool) -> Iterator[tuple[type_of_node, str, str]]:
+def _documented(node: ast.AST, *, prefix: str, within_class: bool) -> Iterator[tuple[_Documented, str, str]]:
     """Module, classes, functions and methods below ``node`` with dotted name and kind, in the order of the text."""
     if isinstance(node, ast.Module):
         yield node, "", "module"

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_app.embedded.config import EmbeddedConfig
-from ray_app.embedded.corpus import Passage, build_corpus, library_versions
+from ray_app.embedded.corpus import Passage, build_corpus, library_versions, read_corpus, write_corpus
 from ray_app.embedded.pretrain import PretrainReport, pretrain
 from ray_app.embedded.split import Part, split_corpus
 from ray_app.embedded.tasks import TASKS, EmbeddedTask, Row, make_rows
@@ -25,6 +25,8 @@ from tracking.errors import ConfigError, InputError
 
 MODEL_ID = "startline/embedded-base"
 """Id of the pretrained model in the mirror."""
+CORPUS = "corpus.parquet"
+"""The text that everything was made from, with its provenance."""
 MANIFEST = "embedded.json"
 """Written last; says what the folder holds and what it was made from."""
 RECIPE = "1"
@@ -89,7 +91,7 @@ def make_embedded_mirror(folder: Path, config: EmbeddedConfig, progress: Callabl
             )
         fresh = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(fresh, ignore_errors=True)
-        _make(fresh, config, key=key, progress=progress)
+        _make(fresh, config, key=key, older=folder, progress=progress)
         _put_in_place(fresh, folder)
     made = read_embedded_mirror(folder)
     if made is None:
@@ -127,12 +129,11 @@ def read_embedded_mirror(folder: Path) -> EmbeddedMirror | None:
         return None
 
 
-def _make(folder: Path, config: EmbeddedConfig, *, key: str, progress: Callable[[str], None]) -> None:
+def _make(folder: Path, config: EmbeddedConfig, *, key: str, older: Path, progress: Callable[[str], None]) -> None:
     folder.mkdir(parents=True)
     seconds: dict[str, float] = {}
     started = time.perf_counter()
-    progress(f"reading docstrings of {', '.join(config.libraries)}")
-    corpus = build_corpus(max_bytes=config.max_bytes, libraries=config.libraries)
+    corpus = _corpus(folder, config, older=older, progress=progress)
     parts = split_corpus(corpus, seed=config.seed)
     seconds["corpus"] = time.perf_counter() - started
 
@@ -164,6 +165,18 @@ def _make(folder: Path, config: EmbeddedConfig, *, key: str, progress: Callable[
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _corpus(folder: Path, config: EmbeddedConfig, *, older: Path, progress: Callable[[str], None]) -> list[Passage]:
+    """The corpus, written to ``folder``: that of the older mirror where it was made from the same, else a new one."""
+    stated = {"recipe": RECIPE, "read": library_versions(config.libraries), "max_bytes": config.max_bytes}
+    key = json.dumps(stated)
+    corpus = read_corpus(older / CORPUS, key=key)
+    if corpus is None:
+        progress(f"reading docstrings of {', '.join(config.libraries)}")
+        corpus = build_corpus(max_bytes=config.max_bytes, libraries=config.libraries)
+    write_corpus(corpus, folder / CORPUS, key=key)
+    return corpus
 
 
 def write_task(folder: Path, task: EmbeddedTask, parts: dict[Part, list[Passage]], config: EmbeddedConfig) -> None:

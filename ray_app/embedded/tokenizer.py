@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """BERT's special tokens; their ids are their places here."""
+CLS_ID, SEP_ID, MASK_ID, FIRST_ORDINARY_ID = 2, 3, 4, 5
+"""Ids that pretraining needs; all from ``FIRST_ORDINARY_ID`` on are pieces of words."""
 PRINTABLE = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
 """Characters that are in the vocabulary even where the corpus lacks them."""
 
@@ -43,3 +48,18 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_tokens: int, f
     folder.mkdir(parents=True, exist_ok=True)
     saved.save_pretrained(folder)
     return len(vocabulary)
+
+
+def encode_texts(texts: Sequence[str], *, folder: Path) -> NDArray[np.int64]:
+    """All texts as one row of token ids, [SEP] after each.
+
+    Args:
+        texts: any.
+        folder: holds a tokenizer made by ``train_tokenizer``.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return np.array([token for text in encoded for token in (*text.ids, SEP_ID)], dtype=np.int64)

@@ -47,8 +47,6 @@ MODEL_TYPES = VISION_TYPES | {
     "electra",
     "ernie",
     "eurobert",
-    "fnet",
-    "funnel",
     "gte",
     "longformer",
     "longt5",
@@ -59,17 +57,14 @@ MODEL_TYPES = VISION_TYPES | {
     "mpnet",
     "mt5",
     "nomic_bert",
-    "nystromformer",
     "rembert",
     "roberta",
     "roberta-prelayernorm",
     "roformer",
-    "squeezebert",
     "t5",
     "umt5",
     "xlm-roberta",
     "xlm-roberta-xl",
-    "xlnet",
 }
 """Architectures taken: encoders and text-to-text models whose code is part of transformers and loads safetensors alone."""
 
