@@ -168,7 +168,7 @@ class _Pretrainer:
         for step in range(1, config.steps + 1):
             original = next(batches)
             predict_loss, detect_loss = self._losses(self._corrupt(original), original)
-            (predict_loss + config.detection_weight * detect_loss).backward()  # type: ignore[no-untyped-call]
+            (predict_loss + config.detection_weight * detect_loss).backward()
             torch.nn.utils.clip_grad_norm_(self.parameters, _MAX_GRAD_NORM)
             optimizer.step()
             optimizer.zero_grad()

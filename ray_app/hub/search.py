@@ -238,7 +238,7 @@ def _read_weights(hub: HubClient, name: str, commit: str, files: dict[str, Any])
         raise CheckpointError(
             f"{name}: {INDEX_NAME} names {', '.join(missing)}, which the hub does not have; leave it out."
         )
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for shard in shards:
         tensors |= _read_header(hub, name, commit, shard, size=int(files[shard].size))
     if not tensors:
