@@ -15,7 +15,7 @@ from tests.model_factory import build_model, copy_model
 from tracking.schema import Kind, Method, Metric, State, Tag
 from tracking.store import TrackingStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MIRROR = ROOT.parent / "shared" / "data"
@@ -23,11 +23,11 @@ MIRROR = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three tiny models, one of them damaged."""
+    """A folder with four tiny models and a damaged one."""
     if not (MIRROR / "tasks").is_dir():
         pytest.skip(f"no task data at {MIRROR}")
     folder = tmp_path_factory.mktemp("probe")
-    for seed in range(3):
+    for seed in range(4):
         build_model("bert", folder / f"model-{seed}", seed=seed)
     copy_model("bert", folder / "damaged")
     (folder / "damaged" / "model.safetensors").write_bytes(b"nothing")
@@ -45,7 +45,7 @@ def _run(place: Path, command: str, candidates: dict[str, str], *more: str) -> s
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "ray_app", command, *arguments],
-        cwd=place, env=environment, capture_output=True, text=True, timeout=280, check=False,
+        cwd=place, env=environment, capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
 
 
@@ -119,6 +119,27 @@ def test_a_target_must_be_named_and_a_known_one(place: Path) -> None:
     assert "TASK: not given" in _run(place, "proxies", {}).stderr
     misspelt = _run(place, "probe", {}, "TASKS=rtee")
     assert misspelt.returncode == 2 and "nearest: rte" in misspelt.stderr
+
+
+def test_scores_are_held_against_own_finetunes(place: Path) -> None:
+    candidates = {f"org/{name}": f"model-{seed}" for seed, name in enumerate("abc", start=1)}
+    swept = _run(place, "sweep", candidates, "TASKS=rte,cola", "method.max_epochs=2", "method.batch_size=8")
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    done = _run(place, "backtest", candidates, "TASKS=rte,cola")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((place / "out" / "backtest" / "minilm.json").read_text())
+    assert (found["n_bases"], found["n_tasks"]) == (3, 2)
+    predictors = found["predictors"]
+    assert {"average_other_tasks", "random", "h_score", "logme", "ensemble", "chosen_on_other_tasks"} <= set(predictors)
+    assert "leep" not in predictors and any(note.startswith("leep: not known") for note in found["notes"])
+    assert predictors["probe"]["tasks"]["rte"]["n_bases"] == 2  # org/a and org/b were probed above, org/c never
+    for name in ("h_score", "ensemble"):
+        for task in ("rte", "cola"):
+            regrets = [predictors[name]["tasks"][task][f"regret_{top}"]["value"] for top in (1, 3, 5)]
+            assert regrets[0] >= regrets[1] == regrets[2] == 0.0
+    assert set(found["chosen_on_other_tasks"]) == {"rte", "cola"}
+    for file in found["figures"]["predictors"]["files"]:
+        assert (place / "out" / "backtest" / file).stat().st_size > 1000
 
 
 def test_stored_features_are_removed_on_request(place: Path) -> None:
