@@ -73,6 +73,7 @@ class TinyStudy:
         return subprocess.Popen(
             [sys.executable, "-m", "ray_app", command, *self.arguments(*more)],
             cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=_hear_interrupts,
         )  # fmt: skip
 
     def run(self, command: str, *more: str, timeout_s: float = 240) -> tuple[int, str]:
@@ -112,6 +113,11 @@ class TinyStudy:
         """The newest summary.json."""
         newest = max((self.out / "sweep").glob("*/summary.json"), key=lambda path: path.stat().st_mtime_ns)
         return dict(json.loads(newest.read_text()))
+
+
+def _hear_interrupts() -> None:
+    """A test run started in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _complete_runs(database: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,28 @@ from ray_app.sweeps.plan import PlannedCell
 class PlanQueue(Searcher):
     """Hands out one planned cell per trial; cells that build on a source cell wait for it.
 
-    A source that fails takes the cells that need its model with it (``blocked``).
+    A cell whose worker or node was lost is handed out again, first of all, at most ``max_failures`` times: Tune itself tries
+    again only what was running, not what was just being given to a warm worker. A source that fails takes the cells that
+    need its model with it (``blocked``).
 
     Args:
         cells: the plan, in running order.
         make_config: Tune config of a cell.
+        max_failures: how often a cell is handed out again.
     """
 
-    def __init__(self, cells: list[PlannedCell], make_config: Callable[[PlannedCell], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        cells: list[PlannedCell],
+        make_config: Callable[[PlannedCell], dict[str, Any]],
+        *,
+        max_failures: int = 0,
+    ) -> None:
         super().__init__(metric=None, mode=None)
+        self._max_failures = max_failures
+        self._losses: Counter[str] = Counter()
+        self.handed_again: set[str] = set()
+        """Trials whose cell is handed out again."""
         self._waiting = {cell.key: cell for cell in cells}
         self._pending_sources = {cell.key for cell in cells if cell.role == "source"}
         self._make_config = make_config
@@ -33,18 +47,25 @@ class PlanQueue(Searcher):
         return {"_metric": None, "_mode": None}
 
     def suggest(self, trial_id: str) -> Any:
-        """The next cell that is ready; None while all wait for a source; FINISHED when none is left."""
+        """The next cell that is ready; None while cells wait, or run and may be lost; FINISHED when all have ended."""
         for key, cell in self._waiting.items():
             if cell.requires not in self._pending_sources:
                 del self._waiting[key]
                 self._cell_of[trial_id] = cell
                 return self._make_config(cell)
-        return None if self._waiting else Searcher.FINISHED
+        return None if self._waiting or self._cell_of else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Release, or give up, the cells that waited for this one."""
+        """Hand a lost cell out again; release, or give up, the cells that waited for this one."""
         cell = self._cell_of.pop(trial_id, None)
-        if cell is None or cell.role != "source":
+        if cell is None:
+            return
+        if error and self._losses[cell.key] < self._max_failures:
+            self._losses[cell.key] += 1
+            self._waiting = {cell.key: cell, **self._waiting}
+            self.handed_again.add(trial_id)
+            return
+        if cell.role != "source":
             return
         self._pending_sources.discard(cell.key)
         if error or not result or not result.get("model_kept"):

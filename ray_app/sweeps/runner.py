@@ -29,6 +29,7 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -134,18 +135,20 @@ def run_cells(
         return {"order": orders[cell.key].plain()}
 
     outcome = SweepOutcome()
-    queue = PlanQueue(cells, config_of)
+    queue = PlanQueue(cells, config_of, max_failures=cluster.max_failures)
     resources = {"cpu": cluster.cpus_per_cell}
     if cluster.gpus_per_cell:
         resources["gpu"] = cluster.gpus_per_cell
-    watcher = Watcher({cell.key: cell for cell in cells}, orders, outcome, progress)
+    watcher = Watcher({cell.key: cell for cell in cells}, orders, outcome, progress, handed_again=queue.handed_again)
     tuner = tune.Tuner(
         tune.with_resources(CellTrial, resources),
-        tune_config=tune.TuneConfig(search_alg=queue, num_samples=len(cells), reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            search_alg=queue, num_samples=len(cells) * (1 + cluster.max_failures), reuse_actors=True
+        ),
         run_config=tune.RunConfig(
             name=sweep,
             storage_path=str(storage.tune),
-            failure_config=tune.FailureConfig(max_failures=cluster.max_failures),
+            failure_config=tune.FailureConfig(max_failures=0),  # the queue tries again
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             callbacks=[watcher],
             verbose=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,19 @@ class Watcher(Callback):
         orders: orders handed out, by key.
         outcome: filled in.
         progress: told of every start, validation and end.
+        handed_again: trials whose cell the queue hands out again, as it stands when they are lost.
     """
 
     def __init__(
-        self, cells: dict[str, PlannedCell], orders: dict[str, Order], outcome: SweepOutcome, progress: SweepProgress
+        self,
+        cells: dict[str, PlannedCell],
+        orders: dict[str, Order],
+        outcome: SweepOutcome,
+        progress: SweepProgress,
+        *,
+        handed_again: Collection[str] = (),
     ) -> None:
+        self._handed_again = handed_again
         self._cells = cells
         self._orders = orders
         self._outcome = outcome
@@ -64,7 +73,10 @@ class Watcher(Callback):
         self._progress.ended(trial.trial_id, cost=cell.cost, failed=failed)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The worker or node of a cell was lost more often than is tried."""
+        """The worker or node of a cell was lost; it failed only if it is not handed out again."""
+        if trial.trial_id in self._handed_again:
+            self._progress.running.pop(trial.trial_id, None)
+            return
         key = trial.config["order"]["key"]
         reason = _reason(trial)
         self._outcome.failed[key] = ("worker", reason)

@@ -157,8 +157,25 @@ def test_the_queue_holds_cells_back_until_their_source_is_ready() -> None:
     assert handed == [*free, None], "those that wait are not handed out, and the queue is not finished"
     trial = next(name for name, cell in queue._cell_of.items() if cell.key == source.key)
     queue.on_trial_complete(trial, {"model_kept": True})
-    assert drained(queue) == [*[cell.key for cell in cells if cell.requires == source.key], "FINISHED"]
+    assert drained(queue) == [*[cell.key for cell in cells if cell.requires == source.key], None]
     assert queue.blocked == {}
+    for name in list(queue._cell_of):
+        queue.on_trial_complete(name, {})
+    assert drained(queue) == ["FINISHED"]
+
+
+def test_a_lost_cell_is_handed_out_again_first_and_not_for_ever() -> None:
+    cells = plan_cells(study(seeds=[0]))
+    queue = PlanQueue(cells, config_of, max_failures=2)
+    assert queue.suggest("t0")["key"] == cells[0].key
+    queue.on_trial_complete("t0", error=True)
+    assert queue.handed_again == {"t0"}
+    assert queue.suggest("t1")["key"] == cells[0].key
+    queue.on_trial_complete("t1", error=True)
+    assert queue.suggest("t2")["key"] == cells[0].key
+    queue.on_trial_complete("t2", error=True)
+    assert queue.handed_again == {"t0", "t1"}, "given up the third time"
+    assert drained(queue) == [*[cell.key for cell in cells[1:]], None]
 
 
 @pytest.mark.parametrize("result", [None, {"model_kept": False}])
@@ -170,4 +187,6 @@ def test_a_failed_source_takes_its_cells_with_it(result: dict[str, object] | Non
     trial = next(name for name, cell in queue._cell_of.items() if cell.key == source.key)
     queue.on_trial_complete(trial, result, error=result is None)
     assert set(queue.blocked) == {cell.key for cell in cells if cell.requires == source.key}
+    for name in list(queue._cell_of):
+        queue.on_trial_complete(name, {})
     assert drained(queue) == ["FINISHED"]
