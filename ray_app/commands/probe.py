@@ -101,7 +101,11 @@ def run(config: AppConfig) -> int:
 
 
 def choose_tasks(config: AppConfig) -> None:
-    """Without TASKS=, candidates are probed on MNLI, as on the site; the embedded default on its own tasks."""
+    """Without TASKS=, candidates are probed on MNLI, as on the site; the embedded default on its own tasks.
+
+    Of a suite with several training sizes the plain caps are taken.
+    """
+    config.suite.train_sizes = []
     if config.tasks is None and config.embedded is None:
         config.suite.tasks = [SITE_TASK]
 
