@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
-COMMANDS := sweep rank probe proxies backtest clean-features analyze assess start import-published report card publish register ui
-VARIABLES := ARCH SUITE TASKS CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE FROM MODEL PROBE TASK \
+COMMANDS := sweep rank discover probe proxies backtest clean-features analyze assess start import-published report card publish register ui
+VARIABLES := ARCH SUITE TASKS CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE FROM MODEL PROBE TASK LIMIT \
              BUDGET SET AGAINST FORCE SITE FAITHFUL REBUILD SETTINGS ARGS
 # only what was given on make's own command line counts, not a variable of that name in the environment
 GIVEN = $(foreach v,$(VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)='$(subst ','\'',$($(v)))'))
@@ -31,6 +31,7 @@ help: ## this list
 	@echo "  probe              linear probes of a candidate list:          ARCH=...  TASKS=mnli"
 	@echo "  proxies            transferability scores for one target:      TASK=...  ARCH=..."
 	@echo "  backtest           which proxy to trust, on your own results:  ARCH=..."
+	@echo "  discover           a candidate list from the hub:              ARCH=..."
 	@echo "  card, register, publish   model card, MLflow registry, pull request on the hub (dry run unless told)"
 
 setup: $(READY) ## make .venv and install what pyproject.toml names, at the versions of constraints.txt
