@@ -66,16 +66,20 @@ class ConditionStudy:
 def source_size_lines(study: GainStudy) -> tuple[tuple[SizeLine, ...], str]:
     """Lines of Fig. 3 (a source task each, sizes ascending), or the requirement that failed.
 
-    A line is made of base models of one source task that were finetuned alike but on different numbers of rows.
+    A line is made of base models of one source task that were finetuned alike but on different numbers of rows; several of one
+    size (seeds of their own) are averaged.
 
     Source: "Where to start?", section 6.1, Fig. 3.
     """
     lines = []
     for (task, _), members in _grouped(study, lambda origin: (origin.task, origin.series)).items():
-        by_size = {int(origin.train_size): row for row, origin in members if origin.train_size > 0}
+        by_size: dict[int, list[int]] = {}
+        for row, origin in members:
+            if origin.train_size > 0:
+                by_size.setdefault(round(origin.train_size), []).append(row)
         sizes = sorted(by_size)
         if len(sizes) >= MIN_SIZES:
-            lines.append(_line(task, sizes, study.gain[[by_size[size] for size in sizes]]))
+            lines.append(_line(task, sizes, np.stack([study.gain[by_size[size]].mean(axis=0) for size in sizes])))
     if lines:
         return tuple(lines), ""
     if not any(study.origins):

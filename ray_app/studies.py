@@ -74,12 +74,15 @@ def studies_by_target_size(
     cells = scored_cells(loaded.table)
     finetuned = cells.filter(pc.equal(cells["method"], str(Method.FINETUNE)))
     capped = finetuned.filter(pc.and_(pc.is_valid(finetuned["series"]), pc.is_valid(finetuned["cap_train"])))
-    based = capped.filter(pc.fill_null(pc.equal(capped["baseline"], "true"), False))
+    based = pc.fill_null(pc.equal(capped["baseline"], "true"), False)
+    measured = set(capped.filter(based)["settings"].to_pylist())
+    compared = capped.filter(pc.invert(based))
     sizes: dict[str, dict[str, int]] = {}
     for series, settings, cap in zip(
-        *(based[name].to_pylist() for name in ("series", "settings", "cap_train")), strict=True
+        *(compared[name].to_pylist() for name in ("series", "settings", "cap_train")), strict=True
     ):
-        sizes.setdefault(series, {})[settings] = cap
+        if settings in measured:
+            sizes.setdefault(series, {})[settings] = cap
     weights = {series: pc.sum(pc.equal(capped["series"], series)).as_py() for series in sizes}
     for series in sorted(sizes, key=lambda name: (-weights[name], name)):
         if len(sizes[series]) >= MIN_SIZES:

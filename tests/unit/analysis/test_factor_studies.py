@@ -30,6 +30,14 @@ def test_source_sizes_make_a_line_for_each_way_of_making() -> None:
     assert line.se == pytest.approx([1, 1, 1])
 
 
+def test_several_models_of_one_size_are_averaged() -> None:
+    origins = [made_of("mnli", size=size) for size in (100, 200)] + [
+        made_of("mnli", size=400, seed=seed) for seed in (0, 1)
+    ]
+    (line,), _ = source_size_lines(make_study([[0, 2], [2, 4], [3, 5], [7, 9]], origins=origins))
+    assert line.sizes == (100, 200, 400) and line.mean == pytest.approx([1, 3, 6])
+
+
 def test_sizes_made_in_different_ways_are_no_line() -> None:
     origins = [made_of("mnli", size=size, series=f"s{size}") for size in (100, 200, 400)]
     lines, reason = source_size_lines(make_study(np.zeros((3, 2)), origins=origins))
