@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tracking.published_format import TASKS
+
 
 def comparable_cells(cells: pa.Table, *, wanted: str | None = None) -> tuple[pa.Table, list[str]]:
     """The cells of one settings hash, and a sentence on whatever is left out by it.
@@ -44,6 +46,11 @@ COMMON_SHARE = 0.5
 """Share of base models that must have a task for it to count in a ranking."""
 
 
+def _place(task: str) -> tuple[int, str]:
+    """Published tasks in the order of the published files, by which the gate undoes shifts; others after them by name."""
+    return (TASKS.index(task) if task in TASKS else len(TASKS), task)
+
+
 def tasks_to_rank(
     pretrained: pa.Table, others: pa.Table, *, wanted: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], list[str]]:
@@ -67,7 +74,7 @@ def tasks_to_rank(
     asked = measured | set(count) if wanted is None else set(wanted)
     unmeasured = sorted(asked - measured)
     rare = sorted(t for t in asked & measured if wanted is None and count[t] < COMMON_SHARE * n_bases)
-    kept = tuple(sorted(asked & measured - set(rare)))
+    kept = tuple(sorted(asked & measured - set(rare), key=_place))
     notes = []
     if unmeasured:
         notes.append(f"tasks left out, for the pretrained model has no score on them: {', '.join(unmeasured)}")
