@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from bench_report import ROOT
 TIMED_SWEEP = Path(__file__).with_name("timed_sweep.py")
 
 
-def run_python(arguments: Sequence[str], *, log: Path, accept: Sequence[int] = (0,)) -> None:
+def run_python(arguments: Sequence[str], *, log: Path, accept: Sequence[int] = (0,)) -> float:
     """Run this Python from the repository root, one thread a process; its output goes to ``log``.
 
     Args:
@@ -23,11 +24,15 @@ def run_python(arguments: Sequence[str], *, log: Path, accept: Sequence[int] = (
         log: file for what it prints.
         accept: exit codes that are in order.
 
+    Returns:
+        CPU seconds it took, which say more than the clock where others load the machine.
+
     Raises:
         SystemExit: it ended with a code that is not in ``accept``; the end of the log is shown.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with log.open("w") as sink:
         done = subprocess.run(
             [sys.executable, *arguments],
@@ -40,6 +45,8 @@ def run_python(arguments: Sequence[str], *, log: Path, accept: Sequence[int] = (
     if done.returncode not in accept:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
         raise SystemExit(f"{' '.join(arguments)} ended with code {done.returncode}; see {log}\n{tail}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def timed_sweep(folder: Path, arguments: Sequence[str], *, accept: Sequence[int] = (0,)) -> dict[str, Any]:
