@@ -67,8 +67,6 @@ class Interaction:
     symmetry: SymmetryTest
     symmetry_tasks: tuple[str, ...]
     """Tasks that are both source and target."""
-    fitted: tuple[int, ...]
-    """Rows of the base models that the regression is fitted on."""
     regression: RegressionComparison
     intervals: GainIntervals
     ridge: RidgeChoice
@@ -99,6 +97,9 @@ class Analyses:
     """All of it."""
 
     study: GainStudy
+    """The base models that were analysed."""
+    left_out: tuple[str, ...]
+    """Base models that lack a target, so that only the others were analysed."""
     share: ShareBetter
     beyond_noise: Significance
     """Cells beyond N_STD standard errors, seeds pooled by target; ``std`` holds the standard errors."""
@@ -136,7 +137,7 @@ def analyse(
     """Run every analysis; what cannot be computed names the requirement that failed.
 
     Args:
-        study: base models on targets.
+        study: base models on targets; those that lack one are left out as ``GainStudy.judged`` says.
         rng: source of chance for shuffles, folds, bootstraps and the noise floor.
         extras: what section 6 needs beyond one study.
         n_shuffles: shuffles of the gains that the regression is held against (the paper: 100).
@@ -152,10 +153,13 @@ def analyse(
             f"got {len(study.bases)} base models on {len(study.tasks)} targets besides the pretrained model; expected at least "
             "one of each; run more cells, or choose another set"
         )
+    named = study.bases
+    study = study.judged()
     gain, average = study.gain, study.average
     strong = _strong_row(study)
     return Analyses(
         study=study,
+        left_out=tuple(name for name in named if name not in set(study.bases)),
         share=share_better(gain),
         beyond_noise=mark_beyond_noise(study),
         paper_rule=mark_significant(gain, study.scores, spread=Spread.CELL, n_std=N_STD),
@@ -220,10 +224,8 @@ def _lost_gains(study: GainStudy, rng: np.random.Generator, *, n_draws: int) -> 
 
 
 def _interaction(study: GainStudy, rng: np.random.Generator, *, n_shuffles: int, n_draws: int) -> Interaction:
-    gain, complete = study.gain, study.complete
-    # averages over other targets are another quantity; only a study with many gaps is fitted with its gaps
-    rows = np.flatnonzero(complete) if complete.sum() >= max(3, 0.5 * len(complete)) else np.arange(len(complete))
-    regression = compare_regressions(gain[rows], rng=rng, n_shuffles=n_shuffles)
+    gain = study.gain
+    regression = compare_regressions(gain, rng=rng, n_shuffles=n_shuffles)
     groups, groups_reason = _group_table(study)
     tasks, matrix = _square(study)
     return Interaction(
@@ -231,10 +233,9 @@ def _interaction(study: GainStudy, rng: np.random.Generator, *, n_shuffles: int,
         groups_reason=groups_reason,
         symmetry=compare_symmetry(matrix, rng=rng, n_shuffles=5 * n_draws) if tasks else _no_symmetry(study),
         symmetry_tasks=tasks,
-        fitted=tuple(int(row) for row in rows),
         regression=regression,
-        intervals=bootstrap_gain_model(gain[rows], rng=rng, n_draws=n_draws),
-        ridge=choose_ridge(gain[rows], rng=rng),
+        intervals=bootstrap_gain_model(gain, rng=rng, n_draws=n_draws),
+        ridge=choose_ridge(gain, rng=rng),
     )
 
 
@@ -278,7 +279,7 @@ def _factors(study: GainStudy, extras: Extras) -> Factors:
     conditions, no_conditions = condition_studies(study)
     if extras.contrast:
         conditions, no_conditions = (*conditions, named_contrast(study, extras.contrast)), ""
-    studies = {**extras.others, study.arch: study}
+    studies = {**{name: other.judged() for name, other in extras.others.items()}, study.arch: study}
     return Factors(
         source_size=_size_correlation(sizes, study.average, "source"),
         target_size=_size_correlation(study.target_sizes, target_average, "target"),

@@ -244,7 +244,7 @@ def _decide(
         )
     gains = f"{best.name} gains {best.gain:+.2f} points ({interval})"
     if best.low > 0 or (best.gain > 0 and best.gain >= rules.worthwhile):
-        doubt = "" if best.low > 0 else ", more likely better than not, though not beyond noise"
+        doubt = "" if best.low > 0 or math.isnan(best.low) else ", more likely better than not, though not beyond noise"
         return Start.MODEL, best.name, sensitive, f"use {best.name}: {gains}{doubt}"
     return (
         Start.PRETRAINED,

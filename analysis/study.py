@@ -77,6 +77,17 @@ class GainStudy:
         """(n_bases,) source task of each base model made here; empty for the others."""
         return tuple(origin.task if origin else "" for origin in self.origins)
 
+    def judged(self) -> GainStudy:
+        """The base models with a gain on every target, where these are three or more and at least half; else all of them.
+
+        An average over other targets is another quantity, and a maximum over more base models another maximum, so a few
+        gaps are not worth it; a study that is mostly gaps is taken with its gaps.
+        """
+        complete = self.complete
+        if complete.all() or complete.sum() < max(3, 0.5 * len(complete)):
+            return self
+        return self.select(complete, np.ones(len(self.tasks), dtype=bool))
+
     def select(self, bases: npt.ArrayLike, tasks: npt.ArrayLike) -> GainStudy:
         """The part of the study under two boolean masks."""
         rows, columns = np.flatnonzero(np.asarray(bases)), np.flatnonzero(np.asarray(tasks))

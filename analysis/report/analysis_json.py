@@ -37,6 +37,7 @@ def analyses_as_plain(analyses: Analyses, *, name: str | None = None) -> dict[st
         "pretrained": study.pretrained,
         "n_models": len(study.bases),
         "n_complete": int(study.complete.sum()),
+        "left_out": list(analyses.left_out),
         "n_targets": len(study.tasks),
         "tasks": list(study.tasks),
         **_share(analyses, reasons),
@@ -44,7 +45,7 @@ def analyses_as_plain(analyses: Analyses, *, name: str | None = None) -> dict[st
         "probe": _probe(analyses, reasons),
         "sensitivity": _sensitivity(analyses, reasons),
         "lost_gain": _lost_gain(analyses, reasons),
-        **_interaction(analyses.interaction, study.bases, reasons),
+        **_interaction(analyses.interaction, reasons),
         "factors": factors_as_plain(analyses.factors, study.tasks, reasons),
         "targets": _targets(analyses),
         "notes": list(study.notes),
@@ -159,7 +160,7 @@ def _lost_gain(analyses: Analyses, reasons: dict[str, str]) -> dict[str, Any]:
     return plain
 
 
-def _interaction(found: Interaction, bases: tuple[str, ...], reasons: dict[str, str]) -> dict[str, Any]:
+def _interaction(found: Interaction, reasons: dict[str, str]) -> dict[str, Any]:
     reasons["groups"] = reasons["groups_anova"] = found.groups_reason
     reasons["symmetry"], reasons["symmetry_test"] = found.symmetry.observed.reason, found.symmetry.reason
     reasons["regression"], reasons["regression.held_out"] = found.regression.reason, found.ridge.reason
@@ -180,7 +181,7 @@ def _interaction(found: Interaction, bases: tuple[str, ...], reasons: dict[str, 
             "shuffled_sd": found.symmetry.shuffled_sd,
             "p": found.symmetry.p,
         },
-        "regression": _regression(found, bases),
+        "regression": _regression(found),
     }
 
 
@@ -198,12 +199,11 @@ def _group_tests(table: GroupTable) -> dict[str, Any]:
     return {side: {each.within: test(each) for each in tests} for side, tests in sides.items()}
 
 
-def _regression(found: Interaction, bases: tuple[str, ...]) -> dict[str, Any]:
-    errors, ridge, fitted = found.regression, found.ridge, set(found.fitted)
+def _regression(found: Interaction) -> dict[str, Any]:
+    errors, ridge = found.regression, found.ridge
     best = int(np.argmin(ridge.held_out_error)) if not ridge.reason else 0
     return {
-        "n_models": len(fitted),
-        "left_out": [name for row, name in enumerate(bases) if row not in fitted],
+        "n_models": int(found.intervals.model.used.any(axis=1).sum()),
         "n_cells": errors.n_cells,
         "method": found.intervals.model.method or None,
         "mse_full": errors.full,

@@ -18,9 +18,12 @@ def print_analyses(analyses: Analyses, figures: tuple[DrawnFigure, ...]) -> None
     """Print all results, and which figures could not be drawn."""
     study = analyses.study
     console.print(
-        f"{study.arch}: {len(study.bases)} base models ({int(study.complete.sum())} on every target) on {len(study.tasks)} "
-        f"targets, gains over {study.pretrained}"
+        f"{study.arch}: {len(study.bases)} base models ({int(study.complete.sum())} of them on every target) on "
+        f"{len(study.tasks)} targets, gains over {study.pretrained}"
     )
+    if analyses.left_out:
+        some = ", ".join(analyses.left_out[:3]) + (", ..." if len(analyses.left_out) > 3 else "")
+        console.print(f"left out, for they lack a target: {len(analyses.left_out)} base models ({some})")
     rows = [
         *_model_rows(analyses),
         *_target_rows(analyses),

@@ -99,10 +99,7 @@ def _figures_as_plain(figures: tuple[DrawnFigure, ...]) -> dict[str, Any]:
 def models_table(analyses: Analyses) -> pa.Table:
     """A row per base model: what it was made of, its average and probe gain, and b_i of the regression; points."""
     study, model = analyses.study, analyses.interaction.intervals
-    effect = {name: np.full(len(study.bases), np.nan) for name in ("base_effect", "base_low", "base_high")}
-    fitted = list(analyses.interaction.fitted)
-    effect["base_effect"][fitted] = model.model.base_effect
-    effect["base_low"][fitted], effect["base_high"][fitted] = model.base_low, model.base_high
+    effect = {"base_effect": model.model.base_effect, "base_low": model.base_low, "base_high": model.base_high}
     sizes = [origin.train_size if origin else np.nan for origin in study.origins]
     return pa.table(
         {

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ray_app.__main__ import main
 from tests.tiny_study import TinyStudy, make_mirror
 
 pytestmark = pytest.mark.slow
@@ -81,8 +82,7 @@ def test_every_factor_is_analysed_and_drawn(study: TinyStudy) -> None:
 
 
 def test_what_was_made_here_is_the_in_house_set(study: TinyStudy) -> None:
-    code, text = study.run("analyze", SOURCES, *SIZES, "SET=off_the_shelf")
-    assert code == 0, text
+    assert main(["analyze", *study.arguments(SOURCES, *SIZES, "SET=off_the_shelf")]) == 0
     found = json.loads((study.out / "analyze" / "tiny-off_the_shelf.json").read_text())
     assert found["n_models"] == 1 and found["reasons"]["factors.source_seeds"]
     assert analysis(study)["n_models"] == 11
@@ -120,12 +120,16 @@ def test_a_search_spends_its_budget_and_the_same_search_again_spends_nothing(stu
         (("TASK=rte", "start.level=1.5"), "probability between 0 and 1"),
     ],
 )
-def test_a_search_that_cannot_begin_says_why(arguments: tuple[str, ...], said: str, study: TinyStudy) -> None:
-    code, text = study.run("start", SOURCES, *arguments)
-    assert code == 2 and said in text, text
+def test_a_search_that_cannot_begin_says_why(
+    arguments: tuple[str, ...], said: str, study: TinyStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["start", *study.arguments(SOURCES, *arguments)]) == 2
+    assert said in capsys.readouterr().err
 
 
-def test_a_search_without_a_ranking_says_what_to_run(study: TinyStudy, tmp_path: Path) -> None:
+def test_a_search_without_a_ranking_says_what_to_run(
+    study: TinyStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     empty = TinyStudy(study.mirror, tmp_path / "out", study.cache)
-    code, text = empty.run("start", "TASK=rte")
-    assert code == 2 and "make sweep" in text
+    assert main(["start", *empty.arguments("TASK=rte")]) == 2
+    assert "make sweep" in capsys.readouterr().err
