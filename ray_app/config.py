@@ -90,6 +90,8 @@ class AppConfig:
     """`make analyze`: two named lists of base models whose average gains are compared."""
     task: str | None = None
     """`make start`, `make proxies`: the new target task (TASK=)."""
+    replay: bool = False
+    """`make start`: instead of finetuning, what the search would have spent and lost on every target with results (REPLAY=1)."""
     start: StartRules = field(default_factory=StartRules)
     """How `make start` spends its budget."""
     force: bool = False

@@ -70,6 +70,7 @@ VARIABLES: dict[str, tuple[_Translate, str]] = {
     "PROBE": (_number("probe_score"), "linear-probe score on MNLI of MODEL, points, where none is in the results"),
     "TASK": (_text("task"), "new target task: a YAML under conf/task"),
     "LIMIT": (_number("discover.limit"), "most candidates that `make discover` takes from the hub"),
+    "REPLAY": (_switch("replay"), "1: replay `make start` on every target with results, without finetuning"),
     "BUDGET": (_number("start.budget"), "most finetunes that `make start` may spend"),
     "SET": (_text("subset"), "part of the cells to analyse: in_house, off_the_shelf, general, nli, twitter, paper_table_4, ..."),
     "AGAINST": (_names("against"), "other architectures to compare with: bert-base-cased,t5-base"),

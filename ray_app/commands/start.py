@@ -23,6 +23,7 @@ from analysis.study import GainStudy
 from ray_app.commands.console import console, points, print_table
 from ray_app.config import AppConfig, known_names, nearest
 from ray_app.hub.checkpoints import ModelRef
+from ray_app.replays import replay_all
 from ray_app.studies import load_study
 from ray_app.sweeps.plan import source_name
 from ray_app.sweeps.session import SweepPlan, SweepSession, check_folder
@@ -44,6 +45,8 @@ def run(config: AppConfig) -> int:
         ConfigError: no task, an unknown one, or a budget below the first comparison.
         TableError: no ranking to go down.
     """
+    if config.replay:
+        return replay_all(config, load_study(config).study.judged())
     task = _task(config)
     study = load_study(config).study
     ranking = _ranking(study, task)

@@ -41,7 +41,8 @@ def _splits(seed: int = 0, n: int = 150, d: int = 8, *, numbers: bool = False) -
 
 
 def _fit(splits: list[_Split], facts: TaskFacts = FACTS, config: ProbeConfig | None = None) -> ProbeResult:
-    return fit_probe(*splits, facts, config or ProbeConfig())  # type: ignore[arg-type]
+    train, validation, test = splits
+    return fit_probe(train, validation, test, facts, config or ProbeConfig())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
