@@ -1,0 +1,1 @@
+"""Fusing checkpoints of one architecture into one base model."""
