@@ -1,0 +1,1 @@
+"""Two-phase recall and select: clusters, coarse recall, fine-selection, and their replay on recorded curves."""
