@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
-COMMANDS := sweep rank discover probe proxies backtest clean-features analyze assess start import-published report card publish register ui
+COMMANDS := sweep rank discover probe proxies backtest clean-features analyze assess start import-published report card publish register tracking-up tracking-sync ui
 VARIABLES := ARCH SUITE TASKS CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE FROM MODEL PROBE TASK LIMIT \
              BUDGET SET AGAINST FORCE SITE FAITHFUL REBUILD SETTINGS ARGS
 # only what was given on make's own command line counts, not a variable of that name in the environment
@@ -23,6 +23,8 @@ help: ## this list
 	@echo "                       MIRROR=dir  CLUSTER=local  OUT=dir  DRY=1  ARGS=\"any.hydra=override\""
 	@echo "  rank               rank base models from MLflow:               ARCH=...  SETTINGS=hash  REBUILD=1"
 	@echo "  ui                 open MLflow's UI on the results:            OUT=dir"
+	@echo "  tracking-up        an MLflow server on PostgreSQL:             OUT=dir  (then ARGS=\"tracking=server\")"
+	@echo "  tracking-sync      upload results that wait on disk:           OUT=dir  ARGS=\"tracking=server\""
 	@echo "  import-published   published results into MLflow:              FROM=folder"
 	@echo "  report             static leaderboard site:                    FAITHFUL=1 FROM=folder for the published pages"
 	@echo "  analyze            the analyses of 'Where to start?':          ARCH=...  SET=in_house"
@@ -64,8 +66,8 @@ test: $(READY) ## unit, contract and integration tests, on two cores
 test-browser: $(READY) ## end-to-end tests of the site in Chromium (skipped where there is none)
 	@$(PY) -m pytest -m browser tests/browser
 
-chaos: $(READY) ## kill things in the middle of a sweep and compare with an undisturbed one
-	@$(PY) -m pytest -m chaos tests/chaos
+chaos: $(READY) ## kill things in the middle of a sweep and compare with an undisturbed one; MINUTES=20 SEED=0 for the long run
+	@$(if $(MINUTES),PYTHONPATH=. $(PY) tests/chaos/long_run.py --minutes $(MINUTES) --seed $(or $(SEED),0),$(PY) -m pytest -m chaos tests/chaos)
 
 bench: ## how to repeat the benchmarks
 	@grep -h '^    ' docs/benchmarks.md | grep 'tests/bench' || true

@@ -26,6 +26,8 @@ COMMANDS = {
     "card": "write what a model card says of a base model",
     "publish": "open a pull request with a card on the hub (shows it only, unless DRY=0)",
     "register": "put the best base model into MLflow's model registry",
+    "tracking-up": "run an MLflow server on PostgreSQL until Ctrl-C",
+    "tracking-sync": "upload the results that wait because MLflow was away",
     "ui": "open MLflow's UI on the results",
     "config": "print the resolved configuration",
     "licenses": "list the tasks with their sources and licences",

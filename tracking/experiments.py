@@ -6,10 +6,11 @@ import sqlite3
 from contextlib import closing
 from urllib.parse import urlsplit, urlunsplit
 
+from tracking.client import open_client
 from tracking.errors import StoreError
 from tracking.schema import PREFIX
+from tracking.secrets import redact
 from tracking.sqlite_runs import KNOWN_VERSIONS, sqlite_path
-from tracking.store import open_client, redact
 
 _HEAD = f"{PREFIX}/"
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tracking.errors import StorageError, TableError
-from tracking.schema import State
+from tracking.schema import SCORED_STATES, State
 
 RECORD_VERSION = 1
 _SUFFIX = ".record.json"
@@ -110,9 +110,32 @@ def read_record(path: Path) -> CellRecord:
 
 
 def pending_records(folder: Path) -> Iterator[Path]:
-    """Paths of the records in ``folder`` not uploaded yet, oldest name first."""
+    """Paths of the records in ``folder`` not uploaded yet, in the order in which they were written."""
     if folder.is_dir():
-        yield from sorted(folder.glob(f"*{_SUFFIX}"))
+        yield from sorted(folder.glob(f"*{_SUFFIX}"), key=lambda path: (_written_ns(path), path.name))
+
+
+def key_of(path: Path) -> str:
+    """Key of the cell whose record this is, by its name."""
+    return path.name.partition("-")[0]
+
+
+def _written_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # uploaded and removed meanwhile
+
+
+def holds_score(folder: Path, key: str) -> bool:
+    """Whether a whole record with a score of this cell waits in ``folder``."""
+    for path in folder.glob(f"{key}-*{_SUFFIX}"):
+        try:
+            if read_record(path).state in SCORED_STATES:
+                return True
+        except (OSError, TableError):
+            continue
+    return False
 
 
 def remove_record(path: Path) -> None:

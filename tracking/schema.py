@@ -60,6 +60,8 @@ class Tag:
     """Written last; a run without it is half-written and is redone."""
     BASELINE = f"{PREFIX}.baseline"
     """'true' on cells of the pretrained model, which gains are measured against."""
+    WRITER = f"{PREFIX}.writer"
+    """Which of the writers that share a store wrote it (one an output folder)."""
     SWEEP = f"{PREFIX}.sweep"
     ROLE = f"{PREFIX}.role"
     """'target' for cells that are ranked, 'source' for cells that only make a base model."""
@@ -158,6 +160,8 @@ class Metric:
     """Seconds of the forward passes behind a probe, whenever they were made."""
     L2 = "l2"
     """Penalty of the probe's head that validated best."""
+    UPLOADED_MS = "uploaded_ms"
+    """When the run was written to MLflow, ms since epoch by the writer's clock, never earlier than what it wrote before."""
     AVG_SCORE = "avg_score"
     AVG_GAIN = "avg_gain"
     AVG_GAIN_SE = "avg_gain_se"
@@ -270,6 +274,7 @@ CELL_COLUMNS: tuple[Column, ...] = (
         "higher",
     ),
     Column("peak_mem_bytes", pa.int64(), f"metric {Metric.PEAK_MEM_BYTES}", "peak memory", Unit.BYTES, "lower"),
+    Column("uploaded_ms", pa.int64(), f"metric {Metric.UPLOADED_MS}", "when it was uploaded", Unit.MILLISECONDS),
     Column("end_time_ms", pa.int64(), "run", "end of the run", Unit.MILLISECONDS, required=True),
 )
 
@@ -291,8 +296,3 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_\-. /]")
 def metric_name(prefix: str, name: str) -> str:
     """MLflow metric for a named thing (task, class): characters MLflow refuses become '_'."""
     return prefix + _UNSAFE.sub("_", name)
-
-
-def file_name(name: str) -> str:
-    """A name as a file name: '/' becomes '_', as on the model-recycling site; anything odd as well."""
-    return re.sub(r"[^A-Za-z0-9_\-.]", "_", name)

@@ -6,74 +6,23 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tracking.client import open_client, speaking
 from tracking.errors import StoreError
-from tracking.records import CellRecord
+from tracking.records import CellRecord, write_atomically
 from tracking.schema import Kind, Metric, State, Tag, experiment_name
-from tracking.sqlite import is_damaged, pace_sqlite
-from tracking.sqlite_runs import sqlite_path
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from tracking.secrets import redact_forms
 
 PARAM_LIMIT = 6000
 """Longest param value MLflow takes, characters."""
 TAG_LIMIT = 7900
 """Longest tag value every backend takes, characters."""
 _BATCH = 900
-
-
-def open_client(uri: str) -> MlflowClient:
-    """MLflow client of a tracking URI, with telemetry off.
-
-    Raises:
-        StoreError: the store cannot be opened.
-    """
-    path = sqlite_path(uri)
-    if path is not None and is_damaged(path):
-        raise StoreError(
-            f"the tracking store {uri} cannot be opened: {path} is no SQLite database; put its last good copy there, or choose "
-            "another folder with OUT=dir",
-            uri=uri,
-        )
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    import logging
-
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    pace_sqlite()
-    try:
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise StoreError(
-            f"the tracking store {redact(uri)} cannot be opened ({_first_line(error)}); "
-            "check tracking.uri, or that its server is up",
-            uri=redact(uri),
-        ) from error
-    return client
-
-
-def redact(uri: str) -> str:
-    """URI without the password it may hold."""
-    head, separator, tail = uri.rpartition("@")
-    if not separator or "://" not in head:
-        return uri
-    scheme, _, rest = head.partition("://")
-    return f"{scheme}://{rest.partition(':')[0]}:***@{tail}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 @contextlib.contextmanager
@@ -101,10 +50,34 @@ def exclusive_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-class TrackingStore:
-    """The MLflow store of one architecture."""
+def writer_id(folder: Path) -> str:
+    """Name under which ``folder`` writes to a store that it may share with others; made once, kept in the folder.
 
-    def __init__(self, uri: str, arch: str, *, artifact_root: str | None = None) -> None:
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    path = folder / "writer.id"
+    try:
+        found = path.read_text().strip()
+    except OSError:
+        found = ""
+    if not found:
+        found = secrets.token_hex(8)
+        write_atomically(path, found.encode())
+    return found
+
+
+class TrackingStore:
+    """The MLflow store of one architecture.
+
+    Args:
+        uri: MLflow tracking URI.
+        arch: architecture.
+        artifact_root: where a new experiment keeps its artifacts; None: where the server does.
+        writer: this writer's name among those that share the store (``writer_id``); its half-written runs are its own to settle.
+    """
+
+    def __init__(self, uri: str, arch: str, *, artifact_root: str | None = None, writer: str = "") -> None:
         """Open the store and its experiment, making both where they are not there yet.
 
         Raises:
@@ -112,19 +85,32 @@ class TrackingStore:
         """
         self.uri = uri
         self.arch = arch
+        self.writer = writer
         self.client = open_client(uri)
-        name = experiment_name(arch)
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            location = f"{artifact_root.rstrip('/')}/{name}" if artifact_root else None
-            self.experiment_id = self.client.create_experiment(name, artifact_location=location)
-        elif experiment.lifecycle_stage != "active":
+        self._stamp = 0
+        self.experiment_id = self._experiment(artifact_root)
+
+    def _experiment(self, artifact_root: str | None) -> str:
+        """Id of the experiment; made where it is not there yet, also while another writer makes it."""
+        from mlflow.exceptions import MlflowException
+
+        name = experiment_name(self.arch)
+        with speaking(self.uri, "opened"):
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment is None:
+                location = f"{artifact_root.rstrip('/')}/{name}" if artifact_root else None
+                try:
+                    return str(self.client.create_experiment(name, artifact_location=location))
+                except MlflowException:
+                    experiment = self.client.get_experiment_by_name(name)
+                    if experiment is None:
+                        raise
+        if experiment.lifecycle_stage != "active":
             raise StoreError(
                 f"experiment {name} was deleted in MLflow; restore it in the UI, or use another tracking.uri",
                 experiment=name,
             )
-        else:
-            self.experiment_id = experiment.experiment_id
+        return str(experiment.experiment_id)
 
     def write_cell(self, record: CellRecord, *, folder: Path | None = None) -> str:
         """Make one MLflow run of one record; returns its run id. ``folder`` holds the record's artifacts.
@@ -176,18 +162,18 @@ class TrackingStore:
         """
         from mlflow.entities import Metric as MlflowMetric
         from mlflow.entities import Param as MlflowParam
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
 
         now = int(time.time() * 1000)
-        end = ended_ms if ended_ms is not None else now
         metrics = [MlflowMetric(key, float(value), stamp, step) for key, value, step, stamp in history]
-        entities = [MlflowParam(key, str(value)[:PARAM_LIMIT]) for key, value in (params or {}).items()]
-        try:
+        metrics.append(MlflowMetric(Metric.UPLOADED_MS, float(self._next_stamp(now)), now, 0))
+        entities = [MlflowParam(key, redact_forms(str(value))[:PARAM_LIMIT]) for key, value in (params or {}).items()]
+        with speaking(
+            self.uri, "written to", "results wait on disk and `make tracking-sync` or the next run uploads them"
+        ):
             run = self.client.create_run(
                 self.experiment_id,
                 start_time=started_ms if started_ms is not None else now,
-                tags={key: str(value)[:TAG_LIMIT] for key, value in tags.items()},
+                tags={k: redact_forms(str(v))[:TAG_LIMIT] for k, v in {**tags, Tag.WRITER: self.writer}.items()},
                 run_name=name,
             )
             run_id = str(run.info.run_id)
@@ -201,14 +187,17 @@ class TrackingStore:
                 if file.exists():
                     self.client.log_artifact(run_id, str(file))
             self.client.set_tag(run_id, Tag.COMPLETE, "true")
+            end = ended_ms if ended_ms is not None else now
             self.client.set_terminated(run_id, status="FAILED" if failed else "FINISHED", end_time=end)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise StoreError(
-                f"the tracking store {redact(self.uri)} did not take a run ({_first_line(error)}); "
-                "results wait on disk and the next run uploads them",
-                uri=redact(self.uri),
-            ) from error
         return run_id
+
+    def know_stamp(self, newest_ms: int) -> None:
+        """Stamp uploads later than ``newest_ms``, the newest stamp known, also where this clock was set back since."""
+        self._stamp = max(self._stamp, newest_ms)
+
+    def _next_stamp(self, now_ms: int) -> int:
+        self._stamp = max(self._stamp, now_ms)
+        return self._stamp
 
     def has_attempt(self, key: str, attempt: str) -> bool:
         """Whether a whole run of this attempt is already there."""
@@ -216,18 +205,25 @@ class TrackingStore:
         return any(run.data.tags.get(Tag.COMPLETE) == "true" for run in found)
 
     def discard_half_written(self) -> int:
-        """Settle runs an interrupted writer left RUNNING: whole ones are ended, others deleted; returns how many.
+        """Settle runs that this writer, interrupted, left RUNNING: whole ones are ended, others deleted; returns how many.
 
-        Only the holder of ``exclusive_writer`` may call this.
+        Runs of other writers of a shared store are left alone. Only the holder of ``exclusive_writer`` may call this.
+
+        Raises:
+            StoreError: the store is away.
         """
-        found = self._search("attributes.status = 'RUNNING'")
-        for run in found:
-            if run.data.tags.get(Tag.COMPLETE) == "true":
-                failed = run.data.tags.get(Tag.STATE) == State.FAILED
-                self.client.set_terminated(run.info.run_id, status="FAILED" if failed else "FINISHED")
-            elif Tag.KIND in run.data.tags:
-                self.client.delete_run(run.info.run_id)
+        found = [run for run in self._search("attributes.status = 'RUNNING'") if self._is_own(run.data.tags)]
+        with speaking(self.uri, "written to"):
+            for run in found:
+                if run.data.tags.get(Tag.COMPLETE) == "true":
+                    failed = run.data.tags.get(Tag.STATE) == State.FAILED
+                    self.client.set_terminated(run.info.run_id, status="FAILED" if failed else "FINISHED")
+                else:
+                    self.client.delete_run(run.info.run_id)
         return len(found)
+
+    def _is_own(self, tags: Mapping[str, str]) -> bool:
+        return Tag.KIND in tags and tags.get(Tag.WRITER, "") in ("", self.writer)
 
     def summary_keys(self, kind: Kind) -> dict[str, str]:
         """Key -> run id of the whole summary runs of a kind."""
@@ -237,26 +233,28 @@ class TrackingStore:
     def delete_runs(self, filter_string: str) -> int:
         """Delete the runs a filter finds (they stay in MLflow's trash); returns how many."""
         found = self._search(filter_string)
-        for run in found:
-            self.client.delete_run(run.info.run_id)
+        with speaking(self.uri, "written to"):
+            for run in found:
+                self.client.delete_run(run.info.run_id)
         return len(found)
 
     def _search(self, filter_string: str) -> list[Any]:
         """All runs a filter finds, newest first."""
         runs: list[Any] = []
         token: str | None = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                filter_string=filter_string,
-                max_results=1000,
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
-            runs.extend(page)
-            token = page.token
-            if not token:
-                return runs
+        with speaking(self.uri, "read"):
+            while True:
+                page = self.client.search_runs(
+                    [self.experiment_id],
+                    filter_string=filter_string,
+                    max_results=1000,
+                    order_by=["attributes.start_time DESC"],
+                    page_token=token,
+                )
+                runs.extend(page)
+                token = page.token
+                if not token:
+                    return runs
 
 
 def curve_text(curve: Sequence[tuple[int, float, float]]) -> str:

@@ -1,13 +1,13 @@
 """From MLflow runs to one Arrow table of cells, with a Parquet snapshot that is brought up to date incrementally.
 
 A run is read once. Where the store is an SQLite file, a sync reads the runs whose ids the snapshot lacks (``sqlite_runs``); else
-it asks MLflow for the runs that ended after the newest one in the snapshot (with an overlap, since clocks of nodes differ). Runs
-deleted in MLflow leave the table with the next sync.
+it asks MLflow for the runs that were uploaded after the newest one in the snapshot, with an overlap, since clocks of drivers
+differ; when a run ended says nothing, for a result may have waited on disk for days. Runs deleted in MLflow leave the table with
+the next sync.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tracking.cells import digest
-from tracking.errors import StoreError, TableError
+from tracking.client import open_client, speaking
+from tracking.errors import TableError
 from tracking.schema import (
     CELL_COLUMNS,
     PREFIX,
@@ -34,10 +35,9 @@ from tracking.schema import (
     experiment_name,
 )
 from tracking.sqlite_runs import open_sqlite_runs
-from tracking.store import open_client, redact
 
 OVERLAP_MS = 15 * 60 * 1000
-"""How far a sync looks back before the newest run it knows, for clocks that differ or were set back."""
+"""How far a sync of a server looks back before the newest upload it knows: by so much may the clocks of drivers differ."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def summary_keys(uri: str, arch: str, kind: Kind) -> dict[str, str]:
     if direct is not None:
         return direct.keys(kind)
     client = open_client(uri)
-    experiment = client.get_experiment_by_name(experiment_name(arch))
+    with speaking(uri, "read"):
+        experiment = client.get_experiment_by_name(experiment_name(arch))
     if experiment is None:
         return {}
     found = _search(client, experiment.experiment_id, f"tags.`{Tag.KIND}` = '{kind}'", deleted=False)
@@ -102,14 +103,20 @@ def _changes(uri: str, arch: str, rows: pa.Table) -> tuple[Iterable[Any], set[st
     if direct is not None:
         return direct.changes([Kind.CELL, Kind.PUBLISHED], known=seen)
     client = open_client(uri)
-    experiment = client.get_experiment_by_name(experiment_name(arch))
+    with speaking(uri, "read"):
+        experiment = client.get_experiment_by_name(experiment_name(arch))
     if experiment is None:
         return None
-    newest = pc.max(rows["end_time_ms"]).as_py() or 0
-    since = max(0, min(newest, int(time.time() * 1000)) - OVERLAP_MS)
-    fresh = _search(client, experiment.experiment_id, f"attributes.end_time > {since}" if newest else "", deleted=False)
+    newest = newest_upload_ms(rows)
+    changed = f"metrics.`{Metric.UPLOADED_MS}` > {newest - OVERLAP_MS}" if newest else ""
+    fresh = _search(client, experiment.experiment_id, changed, deleted=False)
     deleted = _search(client, experiment.experiment_id, "", deleted=True) if seen else ()
     return [run for run in fresh if run.info.run_id not in seen], {run.info.run_id for run in deleted}
+
+
+def newest_upload_ms(table: pa.Table) -> int:
+    """When the newest row of the table was uploaded, ms since epoch; 0 where none says so."""
+    return int(pc.max(table["uploaded_ms"]).as_py() or 0)
 
 
 def read_table(snapshot: Path) -> pa.Table:
@@ -180,26 +187,19 @@ def conform(table: pa.Table) -> pa.Table:
 
 def _search(client: Any, experiment_id: str, filter_string: str, *, deleted: bool) -> Iterable[Any]:
     from mlflow.entities import ViewType
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
     view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
     token: str | None = None
     runs: list[Any] = []
-    while True:
-        try:
+    with speaking(str(client.tracking_uri), "read"):
+        while True:
             page = client.search_runs(
                 [experiment_id], filter_string=filter_string, run_view_type=view, max_results=5000, page_token=token
             )
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            uri = redact(str(client.tracking_uri))
-            raise StoreError(
-                f"the tracking store {uri} cannot be read ({str(error)[:200]}); is it up?", uri=uri
-            ) from error
-        runs.extend(page)
-        token = page.token
-        if not token:
-            return runs
+            runs.extend(page)
+            token = page.token
+            if not token:
+                return runs
 
 
 def cells_of_run(run: Any, faults: list[str]) -> list[dict[str, Any]]:

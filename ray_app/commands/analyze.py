@@ -24,9 +24,10 @@ from ray_app.config import AppConfig, nearest
 from ray_app.studies import load_study, other_studies, studies_by_target_size
 from tracking.cells import digest
 from tracking.errors import ConfigError, StorageError, StoreError
+from tracking.names import file_name
 from tracking.records import write_atomically
-from tracking.schema import Kind, Metric, Param, Tag, file_name, metric_name
-from tracking.store import TrackingStore, exclusive_writer
+from tracking.schema import Kind, Metric, Param, Tag, metric_name
+from tracking.store import TrackingStore, exclusive_writer, writer_id
 
 SEED = 0
 """Seed of shuffles, folds and bootstraps, so that the same cells give the same numbers."""
@@ -146,7 +147,9 @@ def _store(config: AppConfig, plain: dict[str, Any], files: list[Path]) -> None:
     key = f"{name}:{digest({part: value for part, value in plain.items() if part != 'figures'})}"
     try:
         with exclusive_writer(config.out):
-            store = TrackingStore(config.tracking_uri, config.arch.name, artifact_root=config.artifact_root)
+            store = TrackingStore(
+                config.tracking_uri, config.arch.name, artifact_root=config.artifact_root, writer=writer_id(config.out)
+            )
             present = store.summary_keys(Kind.ANALYSIS)
             for other, run_id in present.items():
                 if other != key and other.startswith(f"{name}:"):

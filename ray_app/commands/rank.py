@@ -14,8 +14,9 @@ from ray_app.commands.console import console, points, print_table, write_results
 from ray_app.config import AppConfig
 from tracking.cells import digest
 from tracking.errors import StoreError, TableError
-from tracking.schema import Kind, Method, Metric, Param, Tag, file_name, metric_name
-from tracking.store import TrackingStore, exclusive_writer
+from tracking.names import file_name
+from tracking.schema import Kind, Method, Metric, Param, Tag, metric_name
+from tracking.store import TrackingStore, exclusive_writer, writer_id
 from tracking.table import scored_cells, sync_table
 
 SHOWN = 25
@@ -32,7 +33,9 @@ def run(config: AppConfig) -> int:
     assessment = rank_table(config, table)
     try:
         with exclusive_writer(config.out):
-            store = TrackingStore(config.tracking_uri, config.arch.name, artifact_root=config.artifact_root)
+            store = TrackingStore(
+                config.tracking_uri, config.arch.name, artifact_root=config.artifact_root, writer=writer_id(config.out)
+            )
             write_base_runs(store, assessment)
     except StoreError as error:
         console.print(f"note: base runs not written to MLflow: {error.message}")

@@ -13,11 +13,12 @@ import platform
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +36,13 @@ from ray_app.sweeps.uploader import Uploader
 from ray_app.training.settings import FinetuneConfig, Precision
 from tracking.errors import CheckpointError, ConfigError, StorageError
 from tracking.schema import Tag
-from tracking.store import TrackingStore
-from tracking.table import scored_cells, sync_table
+from tracking.store import TrackingStore, writer_id
+from tracking.table import newest_upload_ms, scored_cells, sync_table
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from ray_app.sweeps.queue import PlanQueue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +80,10 @@ class SweepSession:
         self.storage = Storage(root=config.storage)
         self.cache = config.cache.expanduser().absolute()
         self.mirror = config.mirror.expanduser().absolute() if config.mirror else None
-        self.store = TrackingStore(config.tracking_uri, config.arch.name, artifact_root=config.artifact_root)
-        self.uploader = Uploader(self.store, self.storage.records, complete=())
+        self.store = TrackingStore(
+            config.tracking_uri, config.arch.name, artifact_root=config.artifact_root, writer=writer_id(config.out)
+        )
+        self.uploader = Uploader(self.store, self.storage.records, complete=(), writers=config.tracking.n_writers)
         self.tags = run_tags()
         self._runs = 0
         self._licences: dict[str, str] = {}
@@ -83,9 +91,14 @@ class SweepSession:
     def open(self) -> pa.Table:
         """Settle what an interrupted run left behind, learn which cells are complete; returns the result table."""
         self.store.discard_half_written()
-        self.uploader.drain(check=True)
         table = self.sync(rebuild=self.config.rebuild)
+        self.store.know_stamp(newest_upload_ms(table))
         self.uploader.complete.update(scored_cells(table)["key"].to_pylist())
+        self.uploader.drain(check=True)
+        if self.uploader.last_error is not None:
+            raise self.uploader.last_error
+        if self.uploader.uploaded:
+            table = self.sync()
         if self.config.embedded is not None:
             self._make_embedded()
         return table
@@ -211,15 +224,23 @@ class SweepSession:
     def _progress(self, todo: list[PlannedCell]) -> SweepProgress:
         return SweepProgress(total=len(todo), total_cost=sum(cell.cost for cell in todo), console=self.console)
 
-    def run(self, todo: list[PlannedCell]) -> SweepOutcome:
-        """Run cells on the cluster that is up; returns how they ended."""
+    def run(
+        self, todo: list[PlannedCell], *, scheduler: Callable[[PlanQueue], TrialScheduler] | None = None
+    ) -> SweepOutcome:
+        """Run cells on the cluster that is up, to their end unless a scheduler stops them; returns how they ended."""
         from ray_app.sweeps.runner import run_cells
 
         self._runs += 1
         name = self.id if self._runs == 1 else f"{self.id}-{self._runs}"
         with self._progress(todo) as progress:
             return run_cells(
-                todo, self.order, cluster=self.config.cluster, storage=self.storage, sweep=name, progress=progress
+                todo,
+                self.order,
+                cluster=self.config.cluster,
+                storage=self.storage,
+                sweep=name,
+                progress=progress,
+                scheduler=scheduler,
             )
 
     def run_here(self, todo: list[PlannedCell]) -> SweepOutcome:

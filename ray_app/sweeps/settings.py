@@ -9,6 +9,7 @@ from typing import Any
 from ray_app.hub.checkpoints import ModelRef
 from ray_app.hub.tasks import SplitCaps
 from ray_app.training.tokens import Family
+from tracking.server import ServerConfig
 
 
 @dataclass(kw_only=True)
@@ -134,6 +135,14 @@ class TrackingConfig:
     """MLflow tracking URI; None: SQLite in <out>/mlflow.db."""
     artifacts: str | None = None
     """Artifact root for new experiments; None: <out>/mlartifacts (for a server: the server's own)."""
+    n_writers: int = 1
+    """Results written to MLflow at the same time; above 1 only where the store is a server."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """The server that `make tracking-up` starts."""
+
+    def faults(self) -> list[str]:
+        """Everything wrong with these settings."""
+        return [] if 1 <= self.n_writers <= 64 else [f"n_writers: {self.n_writers}; it must lie between 1 and 64"]
 
 
 @dataclass(kw_only=True)
