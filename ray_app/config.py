@@ -33,7 +33,7 @@ from ray_app.sweeps.settings import (
 )
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig
 from tracking.errors import ConfigError
-from tracking.schema import file_name
+from tracking.names import file_name
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("arch", "candidates", "suite", "experiment", "method", "cluster", "tracking", "debug")

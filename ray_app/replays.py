@@ -14,8 +14,8 @@ from analysis.study import GainStudy
 from ray_app.commands.console import console, points, print_table
 from ray_app.config import AppConfig
 from tracking.errors import ConfigError
+from tracking.names import file_name
 from tracking.records import write_atomically
-from tracking.schema import file_name
 
 SEED = 0
 """Seed of the draw of the pretrained model's repetitions."""

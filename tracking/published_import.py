@@ -22,8 +22,9 @@ from tracking.errors import StoreError
 from tracking.published import TASKS, PublishedArchitecture, PublishedResults
 from tracking.published_format import MODELS_FILE
 from tracking.schema import Kind, Metric, Param, Tag, metric_name
+from tracking.secrets import redact
 from tracking.sqlite import pace_sqlite
-from tracking.store import TAG_LIMIT, TrackingStore, redact
+from tracking.store import TAG_LIMIT, TrackingStore
 
 RECIPE = "model-recycling"
 """Recipe by which published scores were made."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracking.errors import StoreError
-from tracking.schema import PREFIX, Kind, ModelTag, Param, Tag, experiment_name, file_name
-from tracking.store import TAG_LIMIT, open_client, redact
+from tracking.names import file_name
+from tracking.schema import PREFIX, Kind, ModelTag, Param, Tag, experiment_name
+from tracking.secrets import redact
+from tracking.store import TAG_LIMIT, open_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tracking.errors import StoreError
 from tracking.schema import Kind, Param, Tag, experiment_name
-from tracking.store import open_client, redact
+from tracking.secrets import redact
+from tracking.store import open_client
 
 
 def read_source_numbers(uri: str, arch: str, column: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ from analysis.report.faithful_card import ordinal
 from analysis.report.pipe_table import PipeColumn, escape_markdown, pipe_table
 from analysis.report.site import numbers
 from analysis.report.site.content import ArchReport, ModelReport, Standing, TaskBaseline, TaskCell
-from analysis.report.site.names import visible
+from tracking.names import visible
 
 BEGIN, END = "<!-- startline:begin -->", "<!-- startline:end -->"
 """Marks around the section, by which a later one replaces it."""

@@ -21,8 +21,9 @@ from ray_app.studies import load_study
 from ray_app.sweeps.session import SweepSession, check_folder
 from ray_app.sweeps.settings import CandidatesConfig
 from tracking.errors import ConfigError, InputError, StartlineError, TableError
+from tracking.names import file_name
 from tracking.records import write_atomically
-from tracking.schema import Method, file_name
+from tracking.schema import Method
 from tracking.store import exclusive_writer
 from tracking.table import read_table, scored_cells
 

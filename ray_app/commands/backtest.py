@@ -31,8 +31,9 @@ from ray_app.config import AppConfig
 from ray_app.studies import LoadedStudy, load_study
 from ray_app.sweeps.session import SweepSession
 from tracking.errors import InputError, StorageError
+from tracking.names import file_name
 from tracking.records import write_atomically
-from tracking.schema import Kind, Method, file_name
+from tracking.schema import Kind, Method
 from tracking.source_columns import read_source_numbers
 from tracking.store import exclusive_writer
 from tracking.table import scored_cells

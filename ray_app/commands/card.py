@@ -18,13 +18,13 @@ import yaml
 
 from analysis.report.card import METRIC_NAME, CardResult, TaskSource, card_results, card_section, page_address, refusal
 from analysis.report.site import ArchReport, ModelReport
-from analysis.report.site.names import marked_stem
 from ray_app.commands.console import console
 from ray_app.commands.report import assess_report, read_cells, require_store, startline_version
 from ray_app.config import CONF, AppConfig
 from ray_app.hub.task_yaml import read_task_configs
 from ray_app.hub.tasks import Metric
 from tracking.errors import ConfigError, InputError
+from tracking.names import marked_stem
 from tracking.records import write_atomically
 
 SECTION_FILE, INDEX_FILE, ABOUT_FILE = "section.md", "model-index.yaml", "about.json"

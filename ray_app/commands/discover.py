@@ -17,8 +17,8 @@ from ray_app.hub.checkpoints import Checkpoint, find_checkpoint
 from ray_app.hub.client import open_hub
 from ray_app.hub.search import Reference, SearchHit, read_reference, search_hub
 from ray_app.sweeps.progress import spell_time
+from tracking.names import file_name
 from tracking.records import write_atomically
-from tracking.schema import file_name
 
 OK, NONE_FOUND = 0, 1
 SHOWN = 25

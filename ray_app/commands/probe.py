@@ -16,8 +16,9 @@ from ray_app.config import AppConfig, as_plain
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.progress import spell_time
 from ray_app.sweeps.session import SweepPlan, SweepSession, check_folder
+from tracking.names import file_name
 from tracking.records import write_atomically
-from tracking.schema import Kind, Tag, file_name
+from tracking.schema import Kind, Tag
 from tracking.store import exclusive_writer
 from tracking.table import scored_cells
 

@@ -22,7 +22,7 @@ from ray_app.sweeps.progress import spell_time
 from ray_app.sweeps.proxy_scoring import CandidateScores, score_here, score_on_ray
 from ray_app.sweeps.session import SweepSession, check_folder
 from tracking.errors import CheckpointError, ConfigError, TableError
-from tracking.schema import file_name
+from tracking.names import file_name
 from tracking.store import exclusive_writer
 
 OK, SOME_LEFT_OUT = 0, 1
@@ -230,7 +230,7 @@ def _write(config: AppConfig, found: ScoredCandidates) -> Path:
                 scores.seconds,
             ]
         )
-    return write_csv(config.out / "proxies" / f"{file_name(found.task)}.csv", columns, rows)
+    return write_csv(config.out / "proxies" / f"{found.task}.csv", columns, rows)
 
 
 def _print(config: AppConfig, found: ScoredCandidates) -> None:

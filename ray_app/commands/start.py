@@ -30,7 +30,7 @@ from ray_app.sweeps.session import SweepPlan, SweepSession, check_folder
 from ray_app.sweeps.settings import SourcesConfig
 from tracking.errors import ConfigError, TableError
 from tracking.records import write_atomically
-from tracking.schema import Kind, Metric, Param, Tag, file_name, metric_name
+from tracking.schema import Kind, Metric, Param, Tag, metric_name
 from tracking.store import exclusive_writer
 from tracking.table import scored_cells
 
@@ -72,7 +72,7 @@ def run(config: AppConfig) -> int:
             except ValueError as error:
                 raise ConfigError(f"BUDGET: {error}") from error
         plain = _plain(config, task, verdict, prior, search.skipped)
-        path = config.out / "start" / f"{file_name(task)}.json"
+        path = config.out / "start" / f"{task}.json"
         write_atomically(path, json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False).encode())
         _print(verdict, search.skipped)
         console.print(f"written: {path}")

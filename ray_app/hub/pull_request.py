@@ -11,8 +11,9 @@ from huggingface_hub import errors as hub_errors
 
 from ray_app.hub.client import HubClient
 from ray_app.hub.hub_cache import Listing
-from ray_app.hub.refusals import CAUGHT, RepoKind, explain, redact, scrub
+from ray_app.hub.refusals import CAUGHT, RepoKind, explain, scrub
 from tracking.errors import CheckpointError, InputError
+from tracking.secrets import redact
 
 README = "README.md"
 

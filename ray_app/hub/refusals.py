@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import re
 from enum import Enum
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,9 +12,7 @@ from huggingface_hub import errors as hub_errors
 
 from ray_app.hub.patience import HubBusyError
 from tracking.errors import CheckpointError, InputError, StartlineError, StorageError, TaskDataError, UnreachableError
-
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{6,}|(?<=[Bb]earer )\S+|(?<=X-Amz-Signature=)[^&\s]+|(?<=[?&]Signature=)[^&\s]+")
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+from tracking.secrets import redact
 
 
 class RepoKind(Enum):
@@ -24,19 +20,6 @@ class RepoKind(Enum):
 
     MODEL = "model"
     DATASET = "dataset"
-
-
-def redact(text: str) -> str:
-    """The text with hub tokens, signatures of links and names with passwords in addresses replaced by '***'.
-
-    >>> redact("token hf_abcdefghijkl refused")
-    'token *** refused'
-    """
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        value = os.environ.get(name, "").strip()
-        if len(value) >= 6:
-            text = text.replace(value, "***")
-    return _USERINFO.sub("***@", _TOKEN.sub("***", text))
 
 
 def scrub(error: BaseException) -> BaseException:

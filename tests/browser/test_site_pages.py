@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from analysis.report.site import ArchReport
-from analysis.report.site.names import visible
 from tests.site_reports import HOSTILE
+from tracking.names import visible
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from analysis.report.pipe_table import PipeColumn, escape_markdown, pipe_table
 from analysis.report.site import numbers
 from analysis.report.site.content import ArchReport, ModelReport
-from analysis.report.site.names import visible
+from tracking.names import visible
 
 N_SHOWN = 10
 """Models in the table of an architecture's page, as published."""

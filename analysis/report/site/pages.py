@@ -15,7 +15,7 @@ from analysis.report.faithful_card import ordinal
 from analysis.report.site import numbers
 from analysis.report.site.charts import gain_bars, heat_cell, heat_legend, scatter
 from analysis.report.site.content import ArchReport, ModelReport, Unranked
-from analysis.report.site.names import visible
+from tracking.names import visible
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 POLICY = (

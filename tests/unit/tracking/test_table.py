@@ -12,7 +12,7 @@ from tests.unit.tracking.test_records import record
 from tracking.errors import StoreError, TableError
 from tracking.records import CellRecord
 from tracking.schema import CELL_COLUMNS, Kind, Metric, Param, State, Tag, cell_schema
-from tracking.store import TrackingStore, curve_text, exclusive_writer, redact
+from tracking.store import TrackingStore, curve_text, exclusive_writer
 from tracking.table import conform, read_table, scored_cells, sync_table
 
 
@@ -125,11 +125,6 @@ def test_one_writer_at_a_time_and_its_pid_is_named(tmp_path: Path) -> None:
         pass
     with exclusive_writer(tmp_path):
         pass
-
-
-def test_passwords_are_not_shown() -> None:
-    assert redact("postgresql://ann:secret@host/db") == "postgresql://ann:***@host/db"
-    assert redact("sqlite:///x.db") == "sqlite:///x.db"
 
 
 def test_a_long_curve_keeps_fitting_a_tag() -> None:

@@ -8,7 +8,8 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.report.site.names import LONGEST, file_stems, marked_stem, visible
+from analysis.report.site.names import file_stems
+from tracking.names import LONGEST
 
 
 def test_a_plain_name_keeps_the_published_form() -> None:
@@ -38,12 +39,3 @@ def test_no_name_leaves_its_folder_or_takes_another_ones_file(names: list[str]) 
     assert set(stems) == set(names)
     assert len({stem.casefold() for stem in stems.values()}) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.~-]*", stem) for stem in stems.values())
-
-
-def test_a_marked_stem_belongs_to_one_name() -> None:
-    assert marked_stem("a/b") != marked_stem("a_b")
-
-
-def test_nothing_in_a_text_is_hidden() -> None:
-    assert visible("a\u202eb\x00c\u2028d\ud800") == "a\\u202eb\\u0000c\\u2028d\\ud800"
-    assert visible("Schöner Name/模型-1") == "Schöner Name/模型-1"

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis.report.site import ArchReport, Unranked
-from analysis.report.site.names import visible
 from analysis.report.site.pages import COLUMNS, POLICY, Pages, hub_address
 from tests.site_reports import HOSTILE
+from tracking.names import visible
 
 PAGES = Pages(version="1.2.3", day=date(2026, 1, 2))
 VOID = {"wbr", "meta", "link", "input", "br", "img", "rect", "path", "circle"}
