@@ -63,7 +63,11 @@ class Attempt(RecordedAttempt):
         return run
 
     def _step(self) -> Step:
-        run = self._run or self.open()
+        run = self._run
+        if run is None:
+            run = self.open()
+            if run.config.stages and run.progress.curve and not run.progress.finished:
+                return run.progress.curve[-1], None  # where it stands: whether it may go on is not decided here
         self.stage = "train"
         point = None
         while point is None:
@@ -120,7 +124,8 @@ class Attempt(RecordedAttempt):
             shutil.rmtree(temporary, ignore_errors=True)
         return target
 
-    def _curve(self) -> tuple[CurvePoint, ...]:
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """Validations so far."""
         return tuple(self._run.progress.curve) if self._run else ()
 
     def _times(self) -> dict[str, float]:

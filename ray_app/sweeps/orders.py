@@ -35,6 +35,11 @@ class Storage:
         return self.root / "models"
 
     @property
+    def curves(self) -> Path:
+        """Validation scores of cells that a selection has trained in part, by key."""
+        return self.root / "curves"
+
+    @property
     def tune(self) -> Path:
         """Ray Tune's own files."""
         return self.root / "tune"
@@ -57,7 +62,7 @@ class Order:
     execution: ExecutionConfig
     seed: int
     keep_model: bool
-    """Store the finetuned model: it is a base model of other cells."""
+    """Store the finetuned model: it is a base model of other cells, or the one a selection may choose."""
     storage: Storage
     params: dict[str, str]
     """Identity, for the record."""
@@ -149,7 +154,7 @@ def make_order(
         config=cell.config,
         execution=execution,
         seed=identity.seed,
-        keep_model=cell.role == "source",
+        keep_model=cell.role == "source" or cell.keep,
         storage=storage,
         params=params,
         tags={

@@ -39,6 +39,8 @@ class PlannedCell:
     """Work in arbitrary units (parameters x tokens), for the order and the estimate."""
     encoded: Path | None = None
     """Folder of the tokenised task."""
+    keep: bool = False
+    """Its finetuned model is stored though no other cell needs it."""
 
     @property
     def key(self) -> str:

@@ -60,7 +60,7 @@ class PlanQueue(Searcher):
         cell = self._cell_of.pop(trial_id, None)
         if cell is None:
             return
-        if error and self._losses[cell.key] < self._max_failures:
+        if error and self.hands_again(cell.key):
             self._losses[cell.key] += 1
             self._waiting = {cell.key: cell, **self._waiting}
             self.handed_again.add(trial_id)
@@ -73,6 +73,10 @@ class PlanQueue(Searcher):
             self.blocked |= lost
             for key in lost:
                 del self._waiting[key]
+
+    def hands_again(self, key: str) -> bool:
+        """Whether a cell is handed out again when its worker is lost now."""
+        return self._losses[key] < self._max_failures
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Nothing to set: the plan is the search space."""

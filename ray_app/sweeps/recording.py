@@ -63,8 +63,8 @@ class RecordedAttempt(ABC):
     def store(self) -> None:
         """Store a checkpoint now (also on a preemption notice)."""
 
-    def _curve(self) -> tuple[CurvePoint, ...]:
-        """Validations so far."""
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """Validations so far, those of earlier attempts that it goes on from included."""
         return ()
 
     def _times(self) -> dict[str, float]:
@@ -81,7 +81,7 @@ class RecordedAttempt(ABC):
             params=order.params,
             tags={**order.tags, Tag.NODE: socket.gethostname(), **tags},
             metrics=metrics,
-            curve=tuple((point.examples_seen, point.score, point.loss) for point in self._curve()),
+            curve=tuple((point.examples_seen, point.score, point.loss) for point in self.curve()),
             started_ms=self.started_ms,
             ended_ms=int(time.time() * 1000),
         )

@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_app.sweeps.orders import Order, Storage
 from ray_app.sweeps.outcome import SweepOutcome
@@ -18,6 +18,11 @@ from ray_app.sweeps.plan import PlannedCell
 from ray_app.sweeps.progress import SweepProgress
 from ray_app.sweeps.settings import ClusterConfig
 from tracking.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from ray_app.sweeps.queue import PlanQueue
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +37,7 @@ _QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Tune's own state is not used (a sweep is planned anew from MLflow), so it is written as seldom as can be."""
@@ -120,8 +126,21 @@ def run_cells(
     storage: Storage,
     sweep: str,
     progress: SweepProgress,
+    scheduler: Callable[[PlanQueue], TrialScheduler] | None = None,
+    trainable: type | None = None,
 ) -> SweepOutcome:
-    """Run cells as Tune trials on the Ray that is up; returns how they ended. Ctrl-C ends it with what is done."""
+    """Run cells as Tune trials on the Ray that is up; returns how they ended. Ctrl-C ends it with what is done.
+
+    Args:
+        cells: in running order.
+        make_order: what a worker is handed for a cell.
+        cluster: resources of a cell, and how often a lost one is tried again.
+        storage: folders that driver and workers share.
+        sweep: name of Tune's folder.
+        progress: told of every start, validation and end.
+        scheduler: made with the queue; stops trials before their end. None: all run to it.
+        trainable: what a trial is; None: ``CellTrial``.
+    """
     from ray import tune
 
     from ray_app.sweeps.queue import PlanQueue
@@ -141,9 +160,12 @@ def run_cells(
         resources["gpu"] = cluster.gpus_per_cell
     watcher = Watcher({cell.key: cell for cell in cells}, orders, outcome, progress, handed_again=queue.handed_again)
     tuner = tune.Tuner(
-        tune.with_resources(CellTrial, resources),
+        tune.with_resources(trainable or CellTrial, resources),
         tune_config=tune.TuneConfig(
-            search_alg=queue, num_samples=len(cells) * (1 + cluster.max_failures), reuse_actors=True
+            search_alg=queue,
+            scheduler=scheduler(queue) if scheduler else None,
+            num_samples=len(cells) * (1 + cluster.max_failures),
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=sweep,

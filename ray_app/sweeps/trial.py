@@ -58,7 +58,13 @@ class CellTrial(tune.Trainable):
         """Train to the next validation; the last step also tests and leaves the record."""
         attempt = self._attempt or self._open()
         point, record = attempt.step()
-        result: dict[str, Any] = {"key": attempt.order.key, "done": record is not None}
+        scores = [point.score for point in attempt.curve()]
+        result: dict[str, Any] = {
+            "key": attempt.order.key,
+            "done": record is not None,
+            "stage": len(scores),
+            "curve": scores,
+        }
         if point is not None:
             result |= {"examples_seen": point.examples_seen, "validation_score": point.score}
         if record is not None:

@@ -60,7 +60,7 @@ class Watcher(Callback):
         if "validation_score" in result:
             note = f"{result['examples_seen']} examples, validation {100 * result['validation_score']:.1f}"
             self._progress.reported(trial.trial_id, f"{_spell(cell)}: {note}")
-        if not result.get("done"):
+        if "state" not in result:
             return
         seconds = result.get("seconds", {})
         outcome.train_s += seconds.get(Metric.TRAIN_S, 0.0)
@@ -71,6 +71,16 @@ class Watcher(Callback):
         else:
             outcome.complete.append(key)
         self._progress.ended(trial.trial_id, cost=cell.cost, failed=failed)
+
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A cell was paused: its place goes to another."""
+        self._progress.running.pop(trial.trial_id, None)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A cell ended; one that a scheduler stopped before its end is neither complete nor failed."""
+        if "state" not in (trial.last_result or {}):
+            cell = self._cells[trial.config["order"]["key"]]
+            self._progress.ended(trial.trial_id, cost=cell.cost, failed=False)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker or node of a cell was lost; it failed only if it is not handed out again."""

@@ -22,13 +22,14 @@ from ray_app.training.optimization import (
     limit_gradients,
     make_optimizer,
     rate_factor,
+    stage_end,
 )
 from ray_app.training.progress import CellResult, CurvePoint, Progress
 from ray_app.training.randomness import DropoutPool, RowKeyedDropout, derive_seed, epoch_order
 from ray_app.training.scoring import Evaluation, score_answers
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig, Precision
 from ray_app.training.tokens import EncodedSplit, EncodedTask
-from tracking.errors import ConfigError
+from tracking.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Finetuning:
 
     Raises:
         ConfigError: the precision is not settled.
-        InputError: the task cannot be trained on with this model (see ``check_task``).
+        InputError: the task cannot be trained on with this model (see ``check_task``), or has fewer steps than stages.
     """
 
     def __init__(
@@ -86,6 +87,11 @@ class Finetuning:
         self.best_weights: dict[str, torch.Tensor] = {}
         """Weights that validated best, on the CPU; none where those are the model's present ones."""
         self.steps_per_epoch, self.total_steps = count_steps(len(task["train"]), config)
+        if config.stages > self.total_steps:
+            raise InputError(
+                f"{config.stages} stages came for a training of {self.total_steps} steps on {task.facts.name}, expected a step a "
+                "stage at least; set fewer with method.stages, or a smaller method.batch_size"
+            )
         self.optimizer = make_optimizer(self.model, config)
         self.anchor = self._make_anchor(loaded) if config.distance_penalty else {}
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
@@ -120,11 +126,10 @@ class Finetuning:
 
         A finetune that is finished stays as it is; its last validation is returned.
         """
-        progress, config = self.progress, self.config
+        progress = self.progress
         while not progress.finished:
             last = progress.step >= self.total_steps or progress.diverged
-            validated_at = progress.curve[-1].examples_seen if progress.curve else 0
-            if last or progress.examples_seen - validated_at >= config.validate_every_examples:
+            if last or self._validation_is_due():
                 return self._validate(last=last)
             started = time.perf_counter()
             self._train_step()
@@ -132,6 +137,13 @@ class Finetuning:
             if due is not None and due():
                 return None
         return progress.curve[-1]
+
+    def _validation_is_due(self) -> bool:
+        done, config = self.progress.curve, self.config
+        if config.stages:
+            return self.progress.step >= stage_end(len(done) + 1, n_stages=config.stages, total_steps=self.total_steps)
+        validated_at = done[-1].examples_seen if done else 0
+        return self.progress.examples_seen - validated_at >= config.validate_every_examples
 
     def _rows_of_step(self) -> np.ndarray:
         """Rows of the training set in the next batch; the order of an epoch is drawn once."""
@@ -207,7 +219,7 @@ class Finetuning:
         if outcome.score > progress.progress_score + config.early_stop_epsilon:
             progress.progress_score, progress.progress_at = outcome.score, progress.examples_seen
         out_of_patience = progress.examples_seen - progress.progress_at >= config.patience_examples
-        progress.finished = last or out_of_patience
+        progress.finished = last or (out_of_patience and not config.stages)
         return point
 
     def _keep_weights(self, *, needed: bool) -> None:

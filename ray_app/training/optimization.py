@@ -17,6 +17,11 @@ def count_steps(n_rows: int, config: FinetuneConfig) -> tuple[int, int]:
     return per_epoch, max(1, math.ceil(round(per_epoch * config.max_epochs, 6)))  # 10 x 1.1 is 11.000000000000002
 
 
+def stage_end(stage: int, *, n_stages: int, total_steps: int) -> int:
+    """Optimiser step after which a stage (from 1) is over: ceil(total_steps stage / n_stages), the last one the last step's."""
+    return -(-total_steps * stage // n_stages)
+
+
 def make_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.AdamW:
     """AdamW over what is trained; vectors (biases, norms) do not decay."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

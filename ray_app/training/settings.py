@@ -55,6 +55,9 @@ class FinetuneConfig:
     """Weight of half the squared distance of the backbone to the base model's weights (App. I.1), added to the loss."""
     freeze_backbone: bool = False
     """Train only the new head: the paper's linear probe (section 4.2)."""
+    stages: int = 0
+    """Equal parts of training that each end with a validation, the last one at the end; training then never stops early and
+    ``validate_every_examples`` and ``patience_examples`` have no say. 0: validate as those two tell."""
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
@@ -80,17 +83,18 @@ class FinetuneConfig:
         ]
         if not 0 <= self.warmup_fraction <= 1:
             found.append(f"warmup_fraction: {self.warmup_fraction}; it must lie between 0 and 1")
+        if self.stages < 0:
+            found.append(f"stages: {self.stages}; it must be 0 (none) or more")
         return found
 
     def hyperparameters(self) -> dict[str, object]:
         """Values by name, ready for hashing.
 
-        ``freeze_backbone`` is left out while false: its absence says the same, and cells from before it keep their keys.
+        ``freeze_backbone`` and ``stages`` are left out while they are false or 0: their absence says the same, and cells from
+        before them keep their keys.
         """
         values = {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
-        if not self.freeze_backbone:
-            del values["freeze_backbone"]
-        return values
+        return {name: value for name, value in values.items() if value or name not in ("freeze_backbone", "stages")}
 
 
 @dataclass(kw_only=True)

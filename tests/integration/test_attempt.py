@@ -251,6 +251,55 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_cell(
     assert record.state is State.COMPLETE
 
 
+# --- stages -------------------------------------------------------------------------------------------------------------
+
+# 40 rows in batches of 8, twice: 10 steps; in 3 stages they end after 4, 7 and 10 steps
+STAGED = FinetuneConfig(
+    learning_rate=3e-3,
+    batch_size=8,
+    max_epochs=2,
+    validate_every_examples=8,
+    patience_examples=8,
+    precision=Precision.FP32,
+    stages=3,
+)
+
+
+def test_stages_are_validated_whatever_the_other_rules_say(tmp_path: Path) -> None:
+    record = run(make_order(tmp_path, config=STAGED))
+    assert [seen for seen, _, _ in record.curve] == [32, 56, 80]
+    assert record.metrics[Metric.EXAMPLES_SEEN] == 80
+
+
+def test_validating_at_stages_trains_the_same_weights(tmp_path: Path) -> None:
+    unstaged = replace(STAGED, stages=0, validate_every_examples=8, patience_examples=1000)
+    every_step = run(make_order(tmp_path / "every", config=unstaged))
+    staged = run(make_order(tmp_path / "staged", config=STAGED))
+    assert set(staged.curve) <= set(every_step.curve)
+
+
+def test_a_stopped_cell_tells_where_it_stands_and_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    whole = run(make_order(tmp_path / "whole", config=STAGED))
+    order = make_order(tmp_path / "cut", config=STAGED)
+    record, seen = None, []
+    while record is None:  # a worker a stage
+        attempt = Attempt(order, ModelPool())
+        if seen:
+            assert attempt.step() == (seen[-1], None)  # nothing is trained before it may go on
+            assert len(attempt.curve()) == len(seen)
+        point, record = attempt.step()
+        assert point is not None
+        seen.append(point)
+        attempt.store()
+    assert record.curve == whole.curve and record.metrics[Metric.SCORE] == whole.metrics[Metric.SCORE]
+
+
+def test_more_stages_than_steps_are_refused(tmp_path: Path) -> None:
+    state, stage, reason = failure(run(make_order(tmp_path, config=replace(STAGED, stages=11))))
+    assert (state, stage) == (State.FAILED, "load model")
+    assert "11 stages came for a training of 10 steps" in reason
+
+
 # --- failure -----------------------------------------------------------------------------------------------------------
 
 

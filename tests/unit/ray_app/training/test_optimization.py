@@ -14,6 +14,7 @@ from ray_app.training.optimization import (
     limit_gradients,
     make_optimizer,
     rate_factor,
+    stage_end,
 )
 from ray_app.training.settings import FinetuneConfig
 
@@ -43,6 +44,12 @@ class Small(nn.Module):
 )
 def test_steps_by_hand(n_rows: int, batch_size: int, max_epochs: float, expected: tuple[int, int]) -> None:
     assert count_steps(n_rows, FinetuneConfig(batch_size=batch_size, max_epochs=max_epochs)) == expected
+
+
+def test_stages_end_as_equally_as_steps_allow_and_the_last_with_the_last_step() -> None:
+    # 13 steps in 5 stages: 2.6, 5.2, 7.8, 10.4, 13, each rounded up
+    assert [stage_end(stage, n_stages=5, total_steps=13) for stage in range(1, 6)] == [3, 6, 8, 11, 13]
+    assert [stage_end(stage, n_stages=4, total_steps=4) for stage in range(1, 5)] == [1, 2, 3, 4]
 
 
 def test_rate_rises_over_the_warmup_and_falls_to_nothing() -> None:

@@ -54,7 +54,19 @@ def test_execution_needs_something_of_everything(name: str) -> None:
 
 
 def test_hyperparameters_are_plain_values_and_all_of_them() -> None:
-    found = FinetuneConfig(precision=Precision.bf16, freeze_backbone=True).hyperparameters()
+    found = FinetuneConfig(precision=Precision.bf16, freeze_backbone=True, stages=5).hyperparameters()
     assert found["precision"] == "bf16"
     assert set(found) == {field.name for field in fields(FinetuneConfig)}
     assert json.loads(json.dumps(found)) == found
+
+
+def test_what_came_later_leaves_older_keys_alone_while_it_is_off() -> None:
+    later = {"freeze_backbone", "stages"}
+    found = FinetuneConfig().hyperparameters()
+    assert set(found) == {field.name for field in fields(FinetuneConfig)} - later
+    assert found["distance_penalty"] == 0.0
+
+
+def test_stages_are_none_or_some() -> None:
+    assert FinetuneConfig(stages=0).faults() == FinetuneConfig(stages=1).faults() == []
+    assert FinetuneConfig(stages=-1).faults() == ["stages: -1; it must be 0 (none) or more"]
