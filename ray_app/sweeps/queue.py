@@ -9,19 +9,22 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from ray_app.sweeps.plan import PlannedCell
+from ray_app.sweeps.traces import Traces
 
 
 class PlanQueue(Searcher):
     """Hands out one planned cell per trial; cells that build on a source cell wait for it.
 
-    A cell whose worker or node was lost is handed out again, first of all, at most ``max_failures`` times: Tune itself tries
-    again only what was running, not what was just being given to a warm worker. A source that fails takes the cells that
-    need its model with it (``blocked``).
+    A cell whose worker or node was lost is handed out again, first of all: as often as it got further since it was lost before
+    (spot nodes may come and go for days), else at most ``max_failures`` times. Tune itself tries again only what was running, not
+    what was just being given to a warm worker. A cell whose worker was lost after it left its record has ended. A source that fails
+    takes the cells that need its model with it (``blocked``).
 
     Args:
         cells: the plan, in running order.
         make_config: Tune config of a cell.
-        max_failures: how often a cell is handed out again.
+        max_failures: how often a cell is handed out again without having got further.
+        traces: what cells leave on storage; None: nothing is known of that.
     """
 
     def __init__(
@@ -30,10 +33,15 @@ class PlanQueue(Searcher):
         make_config: Callable[[PlannedCell], dict[str, Any]],
         *,
         max_failures: int = 0,
+        traces: Traces | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._max_failures = max_failures
         self._losses: Counter[str] = Counter()
+        self._traces = traces
+        self._seen: dict[str, str] = {}
+        self.ended_unheard: set[str] = set()
+        """Trials that were lost after they had left their record."""
         self.handed_again: set[str] = set()
         """Trials whose cell is handed out again."""
         self._waiting = {cell.key: cell for cell in cells}
@@ -60,8 +68,11 @@ class PlanQueue(Searcher):
         cell = self._cell_of.pop(trial_id, None)
         if cell is None:
             return
+        if error and self._traces is not None and self._traces.has_ended(cell.key):
+            self.ended_unheard.add(trial_id)
+            error, result = False, {"model_kept": True}
         if error and self.hands_again(cell.key):
-            self._losses[cell.key] += 1
+            self._note_loss(cell.key)
             self._waiting = {cell.key: cell, **self._waiting}
             self.handed_again.add(trial_id)
             return
@@ -76,7 +87,18 @@ class PlanQueue(Searcher):
 
     def hands_again(self, key: str) -> bool:
         """Whether a cell is handed out again when its worker is lost now."""
-        return self._losses[key] < self._max_failures
+        return self._got_further(key) or self._losses[key] < self._max_failures
+
+    def _got_further(self, key: str) -> bool:
+        return self._traces is not None and self._traces.newest_checkpoint(key) != self._seen.get(key, "")
+
+    def _note_loss(self, key: str) -> None:
+        if self._got_further(key):
+            assert self._traces is not None
+            self._seen[key] = self._traces.newest_checkpoint(key)
+            self._losses[key] = 0
+        else:
+            self._losses[key] += 1
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Nothing to set: the plan is the search space."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Watcher(Callback):
         outcome: filled in.
         progress: told of every start, validation and end.
         handed_again: trials whose cell the queue hands out again, as it stands when they are lost.
+        ended_unheard: lost trials that had left their record.
+        hung: reasons of trials that were ended because they hung.
     """
 
     def __init__(
@@ -36,8 +38,12 @@ class Watcher(Callback):
         progress: SweepProgress,
         *,
         handed_again: Collection[str] = (),
+        ended_unheard: Collection[str] = (),
+        hung: Mapping[str, str] | None = None,
     ) -> None:
         self._handed_again = handed_again
+        self._ended_unheard = ended_unheard
+        self._hung = hung if hung is not None else {}
         self._cells = cells
         self._orders = orders
         self._outcome = outcome
@@ -88,7 +94,11 @@ class Watcher(Callback):
             self._progress.running.pop(trial.trial_id, None)
             return
         key = trial.config["order"]["key"]
-        reason = _reason(trial)
+        if trial.trial_id in self._ended_unheard:
+            self._outcome.complete.append(key)
+            self._progress.ended(trial.trial_id, cost=self._cells[key].cost, failed=False)
+            return
+        reason = self._hung.get(trial.trial_id) or _reason(trial)
         self._outcome.failed[key] = ("worker", reason)
         _record_loss(self._orders[key], reason)
         self._progress.ended(trial.trial_id, cost=self._cells[key].cost, failed=True)

@@ -1,0 +1,29 @@
+"""What a cell leaves on the sweep's storage, for telling how far one got whose worker was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ray_app.sweeps.orders import Storage
+from tracking.records import holds_score
+
+
+class Traces:
+    """Looks after cells whose workers can no longer be asked.
+
+    Args:
+        storage: folders that driver and workers share.
+        uploaded: keys whose score is in MLflow; may grow meanwhile.
+    """
+
+    def __init__(self, storage: Storage, uploaded: Collection[str] = ()) -> None:
+        self._storage = storage
+        self._uploaded = uploaded
+
+    def has_ended(self, key: str) -> bool:
+        """Whether a score of the cell waits on disk or was uploaded."""
+        return key in self._uploaded or holds_score(self._storage.records, key) or key in self._uploaded
+
+    def newest_checkpoint(self, key: str) -> str:
+        """Name of its newest checkpoint, which tells the step; empty without one."""
+        return max((path.name for path in (self._storage.checkpoints / key).glob("step-*")), default="")
