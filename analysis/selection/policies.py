@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from analysis.selection.fine_selection import FineSelection
 from analysis.selection.halving import BruteForce, SuccessiveHalving
 from analysis.selection.knowledge import Knowledge, RoundRules
+from analysis.selection.performance import PerformanceMatrix
 from analysis.selection.rounds import RoundPolicy
 
 PolicyFactory = Callable[[RoundRules, Knowledge], RoundPolicy]
 
+
+def _record(known: Knowledge, name: str) -> PerformanceMatrix:
+    if known.record is None or not known.record.n_stages:
+        raise ValueError(
+            f"{name} predicts from recorded curves and got none; record a matrix with stages first, or take successive_halving"
+        )
+    return known.record
+
+
 POLICIES: dict[str, PolicyFactory] = {
     "brute_force": lambda rules, known: BruteForce(),
     "successive_halving": lambda rules, known: SuccessiveHalving(),
+    "fine_selection": lambda rules, known: FineSelection(record=_record(known, "fine_selection"), rules=rules),
 }
 """Name -> policy made from settings and from what is known before the first round."""
