@@ -7,6 +7,7 @@
     │   ├── TaskDataError           2   a data set that cannot be used as it is
     │   ├── CheckpointError         2   a checkpoint that cannot be used as it is
     │   └── TableError              2   a result table or published file that cannot be read
+    ├── QuorumError                 1   too few of what was to be combined came to be
     └── InfrastructureError         3   the machine or a service failed us
         ├── StoreError              3   the tracking store is locked, away or damaged
         ├── StorageError            3   disk full or folder unwritable
@@ -82,6 +83,13 @@ class CheckpointError(InputError):
 
 class TableError(InputError):
     """A result table or a published file cannot be read."""
+
+
+class QuorumError(StartlineError):
+    """Too few of the parts came to be for a whole to be made of them; what came is kept."""
+
+    exit_code = 1
+    retryable = True
 
 
 class InfrastructureError(StartlineError):

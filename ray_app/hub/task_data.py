@@ -5,6 +5,7 @@ Reading costs one pass over the needed columns; nothing is downloaded here.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ray_app.hub.mirror import find_task_folder
-from ray_app.hub.splits import RULES_VERSION, SplitPlan, cap_rows, cut_rows, cut_size, plan_splits
+from ray_app.hub.splits import RULES_VERSION, SplitPlan, cap_rows, cut_rows, cut_size, draw_order, plan_splits
 from ray_app.hub.task_rows import LABEL, RawSplit, RoleRows, read_role, unreadable
 from ray_app.hub.tasks import ROLES, SplitCaps, SplitRule, TaskConfig
 from tracking.errors import TaskDataError
@@ -94,6 +95,24 @@ def read_mirror_task(
     files: dict[str, list[RawSplit]] = {role: [path] for role, path in _mirror_files(config, mirror).items()}
     revision = mirror_revision(config, mirror=mirror)
     return _assemble(config, files, revision=revision, split_rule=split_rule, caps=caps, data_seed=data_seed)
+
+
+def part_of_task(data: TaskData, index: int, n_parts: int) -> TaskData:
+    """A task whose training rows are one of n disjoint parts of equal size (within a row), drawn by a fixed seed.
+
+    Raises:
+        TaskDataError: the part has no row, or rows of one class only.
+    """
+    name, train = data.config.name, data.splits["train"]
+    rows = draw_order(train.num_rows, seed=0, stream=f"part/{name}")[index::n_parts]
+    if not len(rows):
+        raise TaskDataError(
+            f"task {name} has {train.num_rows} training rows, expected at least one for each of {n_parts} parts; make fewer",
+            task=name,
+        )
+    part = train.take(rows)
+    _check_more_than_one_label(data.config, "train", part, cap=len(rows))
+    return dataclasses.replace(data, splits={**data.splits, "train": part})
 
 
 def mirror_revision(config: TaskConfig, *, mirror: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ray_app.hub.splits import RULES_VERSION
 from ray_app.hub.task_data import (
     TaskData,
     mirror_revision,
+    part_of_task,
     read_mirror_task,
     read_task,
     require_hub_id,
@@ -35,6 +37,8 @@ class TaskVariant:
     split_rule: SplitRule
     caps: tuple[int | None, int | None, int | None]
     """Most rows of train, validation and test."""
+    part: tuple[int, int] | None = None
+    """(i, n): the i-th of n parts of the training rows, from 0; validation and test are whole."""
 
     @classmethod
     def of(cls, name: str, split_rule: SplitRule, caps: SplitCaps) -> TaskVariant:
@@ -95,7 +99,8 @@ class TaskShelf:
         """Everything that defines the variant's texts, labels and rows, for the cell's key."""
         config = self.configs[variant.name]
         revision = self.revision(variant.name)
-        return task_fingerprint(config, revision=revision, split_rule=variant.split_rule, caps=variant.split_caps)
+        known = task_fingerprint(config, revision=revision, split_rule=variant.split_rule, caps=variant.split_caps)
+        return known if variant.part is None else {**known, "part": list(variant.part)}
 
     def read(self, variant: TaskVariant) -> TaskData:
         """The rows of a variant.
@@ -104,6 +109,10 @@ class TaskShelf:
             TaskDataError: the data cannot be used as they are.
         """
         if variant not in self._read:
+            if variant.part is not None:
+                whole = self.read(dataclasses.replace(variant, part=None))
+                self._read[variant] = part_of_task(whole, *variant.part)
+                return self._read[variant]
             config = self.configs[variant.name]
             given = {"split_rule": variant.split_rule, "caps": variant.split_caps}
             if self.mirror is not None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from ray_app.sweeps.plan import PlannedCell
 
 PLAIN_EVERY_S = 15.0
 """Seconds between progress lines where there is no terminal."""
@@ -53,6 +57,11 @@ class SweepProgress:
         if self._live is not None:
             self._live.__exit__(None, None, None)
         self.console.print(self.line())
+
+    def extend(self, cells: Sequence[PlannedCell]) -> None:
+        """More cells are to be run than was known."""
+        self.total += len(cells)
+        self.total_cost += sum(cell.cost for cell in cells)
 
     def started(self, trial: str, what: str) -> None:
         """A trial began."""

@@ -22,6 +22,7 @@ from tracking.errors import ClusterError
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
+    from ray_app.sweeps.fed_queue import CellFeed
     from ray_app.sweeps.queue import PlanQueue
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ def run_cells(
     progress: SweepProgress,
     scheduler: Callable[[PlanQueue], TrialScheduler] | None = None,
     trainable: type | None = None,
+    feed: CellFeed | None = None,
 ) -> SweepOutcome:
     """Run cells as Tune trials on the Ray that is up; returns how they ended. Ctrl-C ends it with what is done.
 
@@ -140,31 +142,44 @@ def run_cells(
         progress: told of every start, validation and end.
         scheduler: made with the queue; stops trials before their end. None: all run to it.
         trainable: what a trial is; None: ``CellTrial``.
+        feed: where more cells come from as others end; workers stay warm in between, and what still runs when it has ended
+            is ended too.
     """
     from ray import tune
 
+    from ray_app.sweeps.fed_queue import FedQueue, UntilFinished, WarmWorkers
     from ray_app.sweeps.queue import PlanQueue
     from ray_app.sweeps.trial import CellTrial
     from ray_app.sweeps.watcher import Watcher
 
     orders: dict[str, Order] = {}
+    known = {cell.key: cell for cell in cells}
 
     def config_of(cell: PlannedCell) -> dict[str, Any]:
         orders[cell.key] = make_order(cell)
         return {"order": orders[cell.key].plain()}
 
+    def note_taken(taken: list[PlannedCell]) -> None:
+        known.update({cell.key: cell for cell in taken})
+        progress.extend(taken)
+
     outcome = SweepOutcome()
-    queue = PlanQueue(cells, config_of, max_failures=cluster.max_failures)
+    queue: PlanQueue = (
+        PlanQueue(cells, config_of, max_failures=cluster.max_failures)
+        if feed is None
+        else FedQueue(feed, config_of, on_taken=note_taken, max_failures=cluster.max_failures)
+    )
+    chosen = scheduler(queue) if scheduler else None if feed is None else WarmWorkers()
     resources = {"cpu": cluster.cpus_per_cell}
     if cluster.gpus_per_cell:
         resources["gpu"] = cluster.gpus_per_cell
-    watcher = Watcher({cell.key: cell for cell in cells}, orders, outcome, progress, handed_again=queue.handed_again)
+    watcher = Watcher(known, orders, outcome, progress, handed_again=queue.handed_again)
     tuner = tune.Tuner(
         tune.with_resources(trainable or CellTrial, resources),
         tune_config=tune.TuneConfig(
             search_alg=queue,
-            scheduler=scheduler(queue) if scheduler else None,
-            num_samples=len(cells) * (1 + cluster.max_failures),
+            scheduler=chosen,
+            num_samples=-1 if feed is not None else len(cells) * (1 + cluster.max_failures),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -173,6 +188,7 @@ def run_cells(
             failure_config=tune.FailureConfig(max_failures=0),  # the queue tries again
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             callbacks=[watcher],
+            stop=None if feed is None else UntilFinished(feed),
             verbose=0,
         ),
     )

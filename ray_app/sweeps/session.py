@@ -42,6 +42,7 @@ from tracking.table import newest_upload_ms, scored_cells, sync_table
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
+    from ray_app.sweeps.fed_queue import CellFeed
     from ray_app.sweeps.queue import PlanQueue
 
 
@@ -241,6 +242,22 @@ class SweepSession:
                 sweep=name,
                 progress=progress,
                 scheduler=scheduler,
+            )
+
+    def run_feed(self, feed: CellFeed) -> SweepOutcome:
+        """Run what a feed asks for until it has ended, on the cluster that is up; returns how the cells ended."""
+        from ray_app.sweeps.runner import run_cells
+
+        self._runs += 1
+        with self._progress([]) as progress:
+            return run_cells(
+                [],
+                self.order,
+                cluster=self.config.cluster,
+                storage=self.storage,
+                sweep=f"{self.id}-{self._runs}",
+                progress=progress,
+                feed=feed,
             )
 
     def run_here(self, todo: list[PlannedCell]) -> SweepOutcome:
