@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ray_app.sweeps.notice import Notice, Preempted
 from ray_app.sweeps.orders import Order
 from ray_app.sweeps.recording import RecordedAttempt, Step, predictions_table
 from ray_app.training.checkpointing import discard_checkpoints, load_checkpoint, save_checkpoint
@@ -35,6 +36,7 @@ class Attempt(RecordedAttempt):
     def __init__(self, order: Order, pool: ModelPool, *, device: str = "cpu") -> None:
         super().__init__(order, device=device)
         self.pool = pool
+        self.notice = Notice()
         self._loaded: LoadedModel | None = None
         self._run: Finetuning | None = None
         self._earlier_s = 0.0
@@ -57,6 +59,7 @@ class Attempt(RecordedAttempt):
         if load_checkpoint(run, self._checkpoints):
             logger.info("cell %s resumed at step %d", order.key, run.progress.step)
             self._earlier_s = run.progress.seconds.wall
+        run.between_batches = self._end_on_notice
         run.progress.seconds.load += time.perf_counter() - started
         self._stored_at = time.perf_counter()
         self._run = run
@@ -74,6 +77,7 @@ class Attempt(RecordedAttempt):
             point = run.advance(due=self._due)
             if point is None:
                 self.store()
+                self._end_on_notice(stored=True)
         if not run.progress.finished:
             return point, None
         self.stage = "test"
@@ -88,7 +92,16 @@ class Attempt(RecordedAttempt):
         discard_checkpoints(self._checkpoints)
         return point, record
 
+    def _end_on_notice(self, *, stored: bool = False) -> None:
+        """End this process where it was given notice, with the cell's checkpoint stored."""
+        if self.notice is not None and self.notice.given:
+            if not stored:
+                self.store()
+            raise Preempted
+
     def _due(self) -> bool:
+        if self.notice is not None and self.notice.given:
+            return True
         return time.perf_counter() - self._stored_at >= self.order.execution.checkpoint_every_s
 
     def store(self) -> None:

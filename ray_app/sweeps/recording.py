@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_app.sweeps.notice import Notice
 from ray_app.sweeps.orders import Order
 from ray_app.training.finetune import CurvePoint
 from ray_app.training.scoring import Evaluation
@@ -39,6 +40,8 @@ class RecordedAttempt(ABC):
         self.order = order
         self.device = device
         self.stage = "open"
+        self.notice: Notice | None = None
+        """Whether this process is to end soon; None for attempts that could store nothing then."""
         self.started_ms = int(time.time() * 1000)
         self._started = time.perf_counter()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ class CellTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train to the next validation; the last step also tests and leaves the record."""
         attempt = self._attempt or self._open()
-        point, record = attempt.step()
+        with attempt.notice.heeded() if attempt.notice is not None else contextlib.nullcontext():
+            point, record = attempt.step()
         scores = [point.score for point in attempt.curve()]
         result: dict[str, Any] = {
             "key": attempt.order.key,

@@ -95,6 +95,8 @@ class Finetuning:
         self.optimizer = make_optimizer(self.model, config)
         self.anchor = self._make_anchor(loaded) if config.distance_penalty else {}
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self.between_batches: Callable[[], None] = _go_on
+        """Called after every batch of an evaluation; what it raises ends the evaluation and leaves all else as it was before."""
 
     def _choose_trained(self, loaded: LoadedModel) -> None:
         """Every weight is trained, or those of the new head alone; set anew for each cell, for models are used again."""
@@ -244,6 +246,7 @@ class Finetuning:
             for rows in in_length_order(split, max_tokens=self.eval_tokens):
                 answered = self._answer(split, rows)
                 answers[rows], loss = answered[0], loss + answered[1]
+                self.between_batches()
         self._note_memory()
         return score_answers(answers, split.labels, facts, mean_loss=loss / self.learner.weight(split.labels))
 
@@ -280,6 +283,10 @@ class Finetuning:
 
     def _note_memory(self) -> None:
         self.progress.peak_mem_bytes = max(self.progress.peak_mem_bytes, used_bytes(self.device))
+
+
+def _go_on() -> None:
+    """Nothing to see to."""
 
 
 def finetune(
