@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from types import FrameType
 
 from ray_app.commands.console import console
 from ray_app.config import AppConfig
+from ray_app.sweeps.notice import interrupt_on_sigterm
 from tracking.errors import StoreError
 from tracking.server import TrackingService
 from tracking.store import exclusive_writer
@@ -27,7 +26,7 @@ def run(config: AppConfig) -> int:
     if config.dry:
         console.print(f"would serve MLflow on {settings.host}:{settings.port}; {kept}")
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     with exclusive_writer(folder):
         service = TrackingService(settings, folder)
         try:
@@ -50,7 +49,3 @@ def _watch(service: TrackingService) -> None:
                 console.print(f"{name} had died and was started again")
         except StoreError as error:
             console.print(f"trying again: {error.message}")
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

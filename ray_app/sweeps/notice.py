@@ -43,6 +43,16 @@ class Notice:
         self.given = True
 
 
+def interrupt_on_sigterm() -> None:
+    """From here on SIGTERM does to this process what Ctrl-C does."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def give_notice_here(*, patience_s: float = NOTICE_S - 10) -> int:
     """Give notice to the cells that run below this process (those of a local Ray) and wait until they have ended.
 

@@ -8,15 +8,17 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray_app.sweeps.notice import give_notice_here, interrupt_on_sigterm
 from ray_app.sweeps.orders import Order, Storage
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.plan import PlannedCell
 from ray_app.sweeps.progress import SweepProgress
 from ray_app.sweeps.settings import ClusterConfig
+from ray_app.sweeps.traces import Traces
 from tracking.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
             "check cluster.address, or use CLUSTER=local",
             address=cluster.address,
         ) from error
+    interrupt_on_sigterm()  # in place of Ray's own handler, which ends the driver without more ado
     try:
         yield
     finally:
@@ -127,6 +130,7 @@ def run_cells(
     storage: Storage,
     sweep: str,
     progress: SweepProgress,
+    uploaded: Collection[str] = (),
     scheduler: Callable[[PlanQueue], TrialScheduler] | None = None,
     trainable: type | None = None,
     feed: CellFeed | None = None,
@@ -140,6 +144,7 @@ def run_cells(
         storage: folders that driver and workers share.
         sweep: name of Tune's folder.
         progress: told of every start, validation and end.
+        uploaded: keys whose score is in MLflow; may grow meanwhile.
         scheduler: made with the queue; stops trials before their end. None: all run to it.
         trainable: what a trial is; None: ``CellTrial``.
         feed: where more cells come from as others end; workers stay warm in between, and what still runs when it has ended
@@ -150,6 +155,7 @@ def run_cells(
     from ray_app.sweeps.fed_queue import FedQueue, UntilFinished, WarmWorkers
     from ray_app.sweeps.queue import PlanQueue
     from ray_app.sweeps.trial import CellTrial
+    from ray_app.sweeps.vigil import Vigil
     from ray_app.sweeps.watcher import Watcher
 
     orders: dict[str, Order] = {}
@@ -164,8 +170,9 @@ def run_cells(
         progress.extend(taken)
 
     outcome = SweepOutcome()
+    traces = Traces(storage, uploaded)
     queue: PlanQueue = (
-        PlanQueue(cells, config_of, max_failures=cluster.max_failures)
+        PlanQueue(cells, config_of, max_failures=cluster.max_failures, traces=traces)
         if feed is None
         else FedQueue(feed, config_of, on_taken=note_taken, max_failures=cluster.max_failures)
     )
@@ -173,13 +180,17 @@ def run_cells(
     resources = {"cpu": cluster.cpus_per_cell}
     if cluster.gpus_per_cell:
         resources["gpu"] = cluster.gpus_per_cell
-    watcher = Watcher(known, orders, outcome, progress, handed_again=queue.handed_again)
+    vigil = Vigil(cluster.hang_timeout_s)
+    watcher = Watcher(
+        known, orders, outcome, progress,
+        handed_again=queue.handed_again, ended_unheard=queue.ended_unheard, hung=vigil.ended,
+    )  # fmt: skip
     tuner = tune.Tuner(
         tune.with_resources(trainable or CellTrial, resources),
         tune_config=tune.TuneConfig(
             search_alg=queue,
             scheduler=chosen,
-            num_samples=-1 if feed is not None else len(cells) * (1 + cluster.max_failures),
+            num_samples=-1,  # the queue says when there are no more
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -187,7 +198,7 @@ def run_cells(
             storage_path=str(storage.tune),
             failure_config=tune.FailureConfig(max_failures=0),  # the queue tries again
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[watcher],
+            callbacks=[watcher, vigil],
             stop=None if feed is None else UntilFinished(feed),
             verbose=0,
         ),
@@ -196,6 +207,7 @@ def run_cells(
         tuner.fit()
     except KeyboardInterrupt:
         outcome.interrupted = True
+        give_notice_here()
     for cell in queue.blocked.values():
         outcome.failed[cell.key] = ("source", f"its base model, cell {cell.requires}, failed")
         progress.ended(cell.key, cost=cell.cost, failed=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray_app.hub.checkpoints import ModelRef
+from ray_app.hub.mirror import check_hub_id, faults_of
 from ray_app.hub.tasks import SplitCaps
 from ray_app.training.tokens import Family
 from tracking.server import ServerConfig
+
+_LABEL = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?")
 
 
 @dataclass(kw_only=True)
@@ -27,7 +31,7 @@ class ArchConfig:
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
-        found = [] if self.name.strip() else ["name: empty; give the architecture a name"]
+        found = [f"name: {text}" for text in faults_of(check_hub_id, self.name)]
         if not self.model_types:
             found.append("model_types: empty; name at least one model_type of config.json")
         return found
@@ -54,6 +58,8 @@ class SourcesConfig:
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
         found = [] if self.tasks else ["tasks: empty; name at least one source task"]
+        if not _LABEL.fullmatch(self.label):
+            found.append(f"label: {self.label[:80]!r}; it stands in names, write letters, digits, '-', '_' and '.'")
         if len(set(self.seeds)) < len(self.seeds):
             found.append(f"seeds: {self.seeds} repeats a seed")
         return found
@@ -105,7 +111,9 @@ class ClusterConfig:
     gpus_per_cell: float = 0.0
     """GPUs a cell takes: 0, a whole number, or a fraction 1/k shared by k cells."""
     max_failures: int = 3
-    """How often a cell whose worker or node died is tried again."""
+    """How often a cell whose worker or node died is tried again without having got further since."""
+    hang_timeout_s: float | None = 7200.0
+    """Seconds without a validation after which a running cell is ended and tried again; null: never."""
     storage: Path | None = None
     """Folder that all nodes share, for records, checkpoints and intermediate models; None: <out>/storage."""
     min_free_gb: float = 1.0
@@ -120,6 +128,8 @@ class ClusterConfig:
             found.append(f"cpus_per_cell: {self.cpus_per_cell}; it must be above 0")
         if self.gpus_per_cell < 0 or (self.gpus_per_cell > 1 and self.gpus_per_cell % 1):
             found.append(f"gpus_per_cell: {self.gpus_per_cell}; it must be 0, a fraction below 1, or a whole number")
+        if self.hang_timeout_s is not None and not self.hang_timeout_s > 0:
+            found.append(f"hang_timeout_s: {self.hang_timeout_s}; it must be above 0, or null for never")
         if self.max_failures < 0:
             found.append(f"max_failures: {self.max_failures}; it must be 0 or more")
         return found
