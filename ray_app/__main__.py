@@ -6,9 +6,13 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from types import TracebackType
 
 from tracking.errors import StartlineError
+from tracking.names import visible_lines
+from tracking.secrets import RedactingFormatter, redact
 
 COMMANDS = {
     "sweep": "finetune base models over tasks, log every finetune to MLflow, rank",
@@ -21,6 +25,7 @@ COMMANDS = {
     "analyze": "every analysis of 'Where to start?', with figures",
     "assess": "what a probe alone says of a new base model",
     "start": "where to start for a new target: spend a few finetunes, get a verdict",
+    "cold-fusion": "contributors finetune apart, their models are fused, again and again",
     "import-published": "put published results into MLflow",
     "report": "write the leaderboard site of every architecture with results",
     "card": "write what a model card says of a base model",
@@ -33,7 +38,7 @@ COMMANDS = {
     "licenses": "list the tasks with their sources and licences",
 }
 """Name -> what it does; each is a module of ray_app.commands with run(config)."""
-TRAINING = ("sweep", "start", "probe", "proxies", "discover", "config")
+TRAINING = ("sweep", "start", "cold-fusion", "probe", "proxies", "discover", "config")
 """Commands that need an architecture known under conf/arch; the others only read results, of any architecture."""
 DEFAULTS = {"start": ("seeds=[0,1,2]",)}
 """Overrides that a command begins with: a verdict on one target needs its noise, and so several seeds."""
@@ -57,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments[0], arguments[1:])
     except StartlineError as error:
-        sys.stderr.write(f"error: {error.message}\n")
+        sys.stderr.write(f"error: {harmless(error.message)}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept, run the same command again to go on\n")
@@ -75,11 +80,28 @@ def _run(command: str, rest: Sequence[str]) -> int:
     if command not in COMMANDS:
         raise ConfigError(f"{command}: no such command{nearest(command, COMMANDS)}")
     config = load_config([*DEFAULTS.get(command, ()), *to_overrides(rest)], any_arch=command not in TRAINING)
-    logging.basicConfig(level=config.debug.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log_plainly(config.debug.log_level)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every address at INFO
     module = importlib.import_module(f"ray_app.commands.{command.replace('-', '_')}")
     return int(module.run(config))
 
 
+def _log_plainly(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def harmless(text: str) -> str:
+    """A text for the terminal: no secret in it, and nothing that a terminal obeys."""
+    return visible_lines(redact(text))
+
+
+def _show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What is shown of a fault of Startline's own: the traceback, without secrets."""
+    sys.stderr.write(harmless("".join(traceback.format_exception(kind, error, trace))) + "\n")
+
+
 if __name__ == "__main__":
+    sys.excepthook = _show_fault
     raise SystemExit(main(sys.argv[1:]))

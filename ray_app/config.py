@@ -18,7 +18,9 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from analysis.start_rules import StartRules
+from ray_app.config_tree import text_faults, tree_faults
 from ray_app.embedded.config import EmbeddedConfig
+from ray_app.fusion.cold_settings import ColdFusionConfig
 from ray_app.hub.search_settings import SearchConfig
 from ray_app.hub.tasks import SuiteConfig
 from ray_app.limits import limited
@@ -32,6 +34,7 @@ from ray_app.sweeps.settings import (
     TrackingConfig,
 )
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig
+from ray_app.variables import quoted
 from tracking.errors import ConfigError
 from tracking.names import file_name
 
@@ -94,6 +97,8 @@ class AppConfig:
     """`make start`: instead of finetuning, what the search would have spent and lost on every target with results (REPLAY=1)."""
     start: StartRules = field(default_factory=StartRules)
     """How `make start` spends its budget."""
+    cold_fusion: ColdFusionConfig = field(default_factory=ColdFusionConfig)
+    """`make cold-fusion`: who contributes, how contributions are fused, what the result is held against."""
     force: bool = False
     """`make register`: also a base model that is not significantly better than the pretrained one (FORCE=1)."""
     site: str | None = None
@@ -199,7 +204,7 @@ def load_config(overrides: Sequence[str], conf: Path = CONF, *, any_arch: bool =
     assert isinstance(config, AppConfig)
     if config.tasks is not None:
         config.suite.tasks = config.tasks
-    faults += _walk(config)
+    faults += tree_faults(config) + text_faults(config)
     faults += _unknown_tasks(config, conf)
     if faults:
         raise ConfigError(list(dict.fromkeys(faults)))
@@ -213,7 +218,7 @@ def _named_only(overrides: Sequence[str], conf: Path) -> list[str]:
     for text in overrides:
         group, separator, name = text.partition("=")
         if group == "arch" and separator and name not in known:
-            kept += [f"arch={known[0]}", f"arch.name='{name}'", f"arch.pretrained.id='{name}'"]
+            kept += [f"arch={known[0]}", quoted("arch.name", name), quoted("arch.pretrained.id", name)]
         else:
             kept.append(text)
     return kept
@@ -263,7 +268,7 @@ def _apply(composed: DictConfig, key: str, value: Any, faults: list[str]) -> Non
     for depth, part in enumerate(parts):
         where = ".".join(parts[:depth]) or "the configuration"
         if isinstance(node, ListConfig):
-            if not (part.isdigit() and int(part) < len(node)):
+            if not (part.isascii() and part.isdigit() and int(part) < len(node)):
                 faults.append(f"{key}: {where} has {len(node)} entries, numbered from 0; there is no {part!r}")
                 return
             node = node[int(part)]
@@ -291,37 +296,9 @@ def _sentence(error: BaseException) -> str:
     return f"{path}: {text}" if path and path not in text else text
 
 
-def _walk(value: Any, path: str = "") -> list[str]:
-    """Faults of a tree of dataclasses, each with its dotted path."""
-    found: list[str] = []
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        check = getattr(value, "faults", None)
-        if check is not None:
-            found += [f"{path}.{text}".lstrip(".") for text in check()]
-        for part in dataclasses.fields(value):
-            found += _walk(getattr(value, part.name), f"{path}.{part.name}".lstrip("."))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            found += _walk(item, f"{path}.{index}")
-    return found
-
-
 def _unknown_tasks(config: AppConfig, conf: Path) -> list[str]:
     known = known_names("task", conf)
     wanted = [("suite.tasks", name) for name in config.suite.tasks]
     for index, source in enumerate(config.candidates.sources):
         wanted += [(f"candidates.sources.{index}.tasks", name) for name in source.tasks]
     return [f"{path}: there is no task {name!r}{nearest(name, known)}" for path, name in wanted if name not in known]
-
-
-def as_plain(config: Any) -> Any:
-    """A dataclass tree as JSON-ready values (enums by value, paths as text)."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {part.name: as_plain(getattr(config, part.name)) for part in dataclasses.fields(config)}
-    if isinstance(config, dict):
-        return {str(key): as_plain(item) for key, item in config.items()}
-    if isinstance(config, list | tuple):
-        return [as_plain(item) for item in config]
-    if isinstance(config, Path):
-        return str(config)
-    return getattr(config, "value", config)

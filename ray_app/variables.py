@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 
 from tracking.errors import ConfigError
 
 _Translate = Callable[[str], str]
+_MOST_SEEDS = 1000
 
 
 def _group(name: str) -> _Translate:
     return lambda value: f"{name}={value}"
 
 
+def quoted(path: str, value: str) -> str:
+    """The override that sets a text as it stands, whatever is in it."""
+    return f"{path}='" + re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'") + "'"
+
+
 def _text(path: str) -> _Translate:
-    return lambda value: f"{path}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return lambda value: quoted(path, value)
 
 
 def _names(path: str) -> _Translate:
@@ -25,10 +32,12 @@ def _names(path: str) -> _Translate:
 def _seeds(value: str) -> str:
     """'3' means seeds 0, 1, 2; '0,7' means just these."""
     parts = [part.strip() for part in value.split(",")]
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isascii() and part.isdigit() for part in parts):
         raise ConfigError(f"SEEDS={value}: expected how many (SEEDS=3) or which (SEEDS=0,7), whole numbers from 0 up")
     if len(parts) == 1 and int(parts[0]) == 0:
         raise ConfigError("SEEDS=0: no seed at all; write SEEDS=1 for one seed, or SEEDS=0,1 to name them")
+    if len(parts) == 1 and int(parts[0]) > _MOST_SEEDS:
+        raise ConfigError(f"SEEDS={value}: more than {_MOST_SEEDS} seeds; write fewer, or name them")
     chosen = parts if len(parts) > 1 else [str(seed) for seed in range(int(parts[0]))]
     return f"seeds=[{','.join(chosen)}]"
 
@@ -72,7 +81,12 @@ VARIABLES: dict[str, tuple[_Translate, str]] = {
     "LIMIT": (_number("discover.limit"), "most candidates that `make discover` takes from the hub"),
     "REPLAY": (_switch("replay"), "1: replay `make start` on every target with results, without finetuning"),
     "BUDGET": (_number("start.budget"), "most finetunes that `make start` may spend"),
-    "SET": (_text("subset"), "part of the cells to analyse: in_house, off_the_shelf, general, nli, twitter, paper_table_4, ..."),
+    "CONTRIBUTORS": (_number("cold_fusion.contributors"), "contributors of an iteration of `make cold-fusion`"),
+    "ITERATIONS": (_number("cold_fusion.iterations"), "times that `make cold-fusion` fuses their contributions"),
+    "SET": (
+        _text("subset"),
+        "part of the cells to analyse: in_house, off_the_shelf, general, nli, twitter, paper_table_4, ...",
+    ),
     "AGAINST": (_names("against"), "other architectures to compare with: bert-base-cased,t5-base"),
     "FORCE": (_switch("force"), "1: register also what is not significantly better than the pretrained model"),
     "SITE": (_text("site"), "address at which the leaderboard site is published, for links in cards"),

@@ -6,7 +6,8 @@ import sys
 
 import yaml
 
-from ray_app.config import AppConfig, as_plain
+from ray_app.config import AppConfig
+from ray_app.config_tree import as_plain
 
 
 def run(config: AppConfig) -> int:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_app.commands.console import console, points, print_table, write_csv
-from ray_app.config import AppConfig, as_plain
+from ray_app.config import AppConfig
+from ray_app.config_tree import as_plain
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.progress import spell_time
 from ray_app.sweeps.session import SweepPlan, SweepSession, check_folder

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 
 from ray_app.commands import rank
 from ray_app.commands.console import console, write_csv
-from ray_app.config import AppConfig, as_plain
+from ray_app.config import AppConfig
+from ray_app.config_tree import as_plain
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.progress import spell_time
 from ray_app.sweeps.session import SweepPlan, SweepSession, check_folder
@@ -22,19 +24,24 @@ from tracking.store import exclusive_writer
 OK, SOME_FAILED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 3, 130
 
 
-def run(config: AppConfig) -> int:
+Afterwards = Callable[[SweepSession, SweepPlan], None]
+"""What is done with the results of a sweep besides ranking them."""
+
+
+def run(config: AppConfig, *, afterwards: Afterwards | None = None) -> int:
     """Run a sweep; returns the exit code."""
     started = time.perf_counter()
     check_folder(config.out, min_free_bytes=int(config.cluster.min_free_gb * 1e9))
     with exclusive_writer(config.out):
-        return _Sweep(config, started).run()
+        return _Sweep(config, started, afterwards).run()
 
 
 class _Sweep:
     """One invocation, from plan to ranking."""
 
-    def __init__(self, config: AppConfig, started: float) -> None:
+    def __init__(self, config: AppConfig, started: float, afterwards: Afterwards | None) -> None:
         self.config = config
+        self.afterwards = afterwards
         self.started = started
         self.session = SweepSession(config, console=console)
         self.folder = config.out / "sweep" / self.session.id
@@ -50,6 +57,8 @@ class _Sweep:
         if not plan.todo:
             console.print("nothing to run: every cell is complete")
             self._rank(table, plan.settings)
+            if self.afterwards is not None:
+                self.afterwards(self.session, plan)
             return OK
         return self._train(plan)
 
@@ -146,6 +155,8 @@ class _Sweep:
             table = self.session.sync()
             if not summary["interrupted"] and any(cell.role == "target" for cell in todo):
                 self._rank(table, plan.settings)
+            if self.afterwards is not None:
+                self.afterwards(self.session, plan)
         left = len(todo) - summary["complete"] - len(summary["failed"])
         arch = self.config.arch.name
         todo_text = f"; {left} cells left, run the same command again to go on" if left else ""

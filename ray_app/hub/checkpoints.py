@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ray_app.hub.digests import folder_revision
-from ray_app.hub.mirror import find_model_folder
+from ray_app.hub.mirror import check_hub_id, check_revision, faults_of, find_model_folder
 from ray_app.hub.model_folder import inspect_folder
 from tracking.errors import CheckpointError, ConfigError, StartlineError
 
@@ -36,6 +36,13 @@ class ModelRef:
     """'module:folder': an installed Python package that carries the checkpoint, instead of the hub."""
     licence: str = ""
     """Licence, where known."""
+
+    def faults(self) -> list[str]:
+        """Everything wrong with the name itself: paths, MLflow names and files are made of it."""
+        found = [f"id: {text}" for text in faults_of(check_hub_id, self.id)]
+        if self.revision is not None:
+            found += [f"revision: {text}" for text in faults_of(check_revision, self.revision)]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

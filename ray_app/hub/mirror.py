@@ -1,6 +1,6 @@
 """A mirror: a folder that replaces the hub for tasks and models, for clusters without a way out.
 
-    <mirror>/tasks/<task>/{train,validation,test}.parquet
+    <mirror>/tasks/<task>/{train,validation,test}.parquet, or under <mirror>/images/ for a task of images
     <mirror>/models/<org>/<name>/     in hub format; <mirror>/models/<name>/ for an id without an organisation
 
 Every id is checked before a path is made of it.
@@ -9,10 +9,13 @@ Every id is checked before a path is made of it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from tracking.errors import ConfigError
 
+TASK_PLACES = ("tasks", "images")
+"""Folders of a mirror that hold tasks; the first that has one wins."""
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"(?:{_PART}/)?{_PART}")
 _TASK_NAME = re.compile(_PART)
@@ -48,6 +51,15 @@ def check_revision(revision: str) -> str:
     return revision
 
 
+def faults_of(check: Callable[[str], str], value: str) -> list[str]:
+    """What a check such as ``check_hub_id`` says of a value; empty where it is fine."""
+    try:
+        check(value)
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
 def is_commit(revision: str | None) -> bool:
     """True for a full 40-hex commit: nothing is left to resolve."""
     return revision is not None and _COMMIT.fullmatch(revision) is not None
@@ -75,10 +87,11 @@ def find_task_folder(mirror: Path, task: str) -> Path | None:
     """
     if not _TASK_NAME.fullmatch(task) or ".." in task:
         raise ConfigError(f"{task!r} is not a task name; expected letters, digits, '-', '_' and '.'")
-    folder = mirror / "tasks" / task
-    if not any(folder.glob("*.parquet")):
-        return None
-    return _inside(folder, mirror / "tasks")
+    for place in TASK_PLACES:
+        folder = mirror / place / task
+        if any(folder.glob("*.parquet")):
+            return _inside(folder, mirror / place)
+    return None
 
 
 def _inside(folder: Path, root: Path) -> Path:
