@@ -57,14 +57,15 @@ class Tag:
     ATTEMPT = f"{PREFIX}.attempt"
     STATE = f"{PREFIX}.state"
     COMPLETE = f"{PREFIX}.complete"
-    """Written last; a run without it is half-written and is redone."""
+    """Written with the last metrics; a run without it, or without an end, is half-written and is redone."""
     BASELINE = f"{PREFIX}.baseline"
     """'true' on cells of the pretrained model, which gains are measured against."""
     WRITER = f"{PREFIX}.writer"
     """Which of the writers that share a store wrote it (one an output folder)."""
     SWEEP = f"{PREFIX}.sweep"
     ROLE = f"{PREFIX}.role"
-    """'target' for cells that are ranked, 'source' for cells that only make a base model."""
+    """'target' for cells that are ranked, 'source' for cells that only make a base model, 'held_out' for probes that a loop of
+    fusion decides by."""
     FAILED_STAGE = f"{PREFIX}.failed_stage"
     REASON = f"{PREFIX}.reason"
     NODE = f"{PREFIX}.node"
@@ -84,6 +85,10 @@ class Tag:
     """Prefix: any other column of the source file (metadata of a published model)."""
     CHECKPOINT = f"{PREFIX}.checkpoint"
     """Folder of the finetuned model, where the cell kept it."""
+    CONTRIBUTIONS = f"{PREFIX}.contributions"
+    """JSON of an iteration of a loop of fusion: [[task, key of its cell, what became of it, share], ...]."""
+    PARENT = f"{PREFIX}.parent"
+    """Revision of the base model that an iteration began with."""
 
 
 class ModelTag:
@@ -133,6 +138,10 @@ class Param:
     """Which part of the cells an analysis run is about."""
     CAP = "cap."
     """Prefix of the caps on rows, by split; 'None' where there is none."""
+    VARIANT = "variant"
+    """Way in which a loop of fusion is run."""
+    ITERATION = "iteration"
+    """Number of an iteration of a loop of fusion, from 1."""
     HYPERPARAMETER = "hp."
     """Prefix of every hyperparameter."""
 
@@ -174,6 +183,18 @@ class Metric:
     """Prefix: score on one task (published and base runs)."""
     TASK_GAIN = "gain."
     """Prefix: gain on one task in points (base runs)."""
+    N_CONTRIBUTIONS = "n_contributions"
+    """Contributions that an iteration of a loop of fusion asked for."""
+    N_USED = "n_used"
+    """Those of them that are in its base model."""
+    ACCEPTED = "accepted"
+    """1 where the update was taken, 0 where it was refused."""
+    PROBE_BEFORE = "held_out_before"
+    PROBE_AFTER = "held_out_after"
+    """Mean held-out score of the base model before an iteration, and of its update."""
+    WAITED_S = "waited_s"
+    """Seconds from asking for contributions to having them."""
+    FUSE_S = "fuse_s"
     CLASS = "class."
     ANALYSIS = "analysis."
     """Prefix: a number of `make analyze` (analysis runs)."""
@@ -220,7 +241,7 @@ CELL_COLUMNS: tuple[Column, ...] = (
     Column("state", pa.string(), f"tag {Tag.STATE}", "complete, diverged (both scored) or failed", required=True),
     Column("baseline", pa.string(), f"tag {Tag.BASELINE}", "'true': a cell of the pretrained model"),
     Column("source_row", pa.int64(), f"tag {Tag.SOURCE_ROW}", "line of the published file (the header is line 1)"),
-    Column("role", pa.string(), f"tag {Tag.ROLE}", "target, or source (made a base model)"),
+    Column("role", pa.string(), f"tag {Tag.ROLE}", "target, source (made a base model), or held_out"),
     Column("sweep", pa.string(), f"tag {Tag.SWEEP}", "sweep that ran it"),
     Column("failed_stage", pa.string(), f"tag {Tag.FAILED_STAGE}", "stage at which it failed"),
     Column("reason", pa.string(), f"tag {Tag.REASON}", "why it failed"),

@@ -149,6 +149,18 @@ class Feed:
         else:
             time.sleep(min(seconds, 0.02))
 
+    def outcome(self, cell: PlannedCell) -> Ended | None:
+        """How a cell ended; None: it has not, or was not asked for."""
+        return self._outcomes.get(cell.key)
+
+    def settle(self) -> bool:
+        """Go on as far as it goes without running a cell; whether one must be run."""
+        self.step()
+        while not self._new and not self.finished:
+            self.wait(1.0)
+            self.step()
+        return bool(self._new)
+
     def close(self) -> None:
         """End the programs where they are; background work under way is waited for."""
         self._pool.shutdown(wait=True, cancel_futures=True)
