@@ -20,6 +20,8 @@ class Ledger:
     """Candidate -> validation scores at the stages it has reached."""
     ended: dict[str, str] = field(default_factory=dict)
     """Candidates that will report no more -> why; empty for one that was trained to its end."""
+    finals: dict[str, float] = field(default_factory=dict)
+    """Candidate -> test score, of those that were trained to their end."""
     drops: list[Drop] = field(default_factory=list)
     """In the order in which it happened."""
     counts: list[int] = field(default_factory=list)

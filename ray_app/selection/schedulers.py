@@ -8,12 +8,13 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from analysis.selection.rounds import Drop
 from ray_app.selection.rounds import Ledger, LiveRounds, StoppedLedger
 from tracking.schema import State
 
 Note = Callable[[str], None]
 """Told a candidate whose curve or state has changed."""
+LookUp = Callable[[str], tuple[tuple[float, ...], float] | None]
+"""Cell key -> curve and test score, for a cell that had ended although its trial was lost; else None."""
 
 
 class RoundScheduler(TrialScheduler):
@@ -26,18 +27,26 @@ class RoundScheduler(TrialScheduler):
         rounds: the decisions.
         names: candidate by cell key.
         hands_again: whether a cell whose worker was lost will be handed out again.
+        look_up: finds what a cell left that had ended when its worker was lost.
         note: told of every change.
     """
 
     _supports_buffered_results = False
 
     def __init__(
-        self, rounds: LiveRounds, names: Mapping[str, str], *, hands_again: Callable[[str], bool], note: Note
+        self,
+        rounds: LiveRounds,
+        names: Mapping[str, str],
+        *,
+        hands_again: Callable[[str], bool],
+        look_up: LookUp,
+        note: Note,
     ) -> None:
         super().__init__()
         self.rounds = rounds
         self._names = names
         self._hands_again = hands_again
+        self._look_up = look_up
         self._note = note
         self._trials: dict[str, Trial] = {}
         self._at: dict[str, int] = {}
@@ -72,16 +81,13 @@ class RoundScheduler(TrialScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """A trial ended: its candidate was trained to the end, failed, or was stopped here."""
         if "state" in result:
-            name = name_of(trial, self._names)
-            self.rounds.reported(name, result["curve"])
-            self.rounds.end(name, why_failed(result))
-            self._note(name)
+            note_end(self.rounds, name_of(trial, self._names), result)
+            self._note(name_of(trial, self._names))
             self._settle(tune_controller, but=trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """A worker or node was lost; the candidate has failed only if its cell is not handed out again."""
-        if not self._hands_again(trial.config["order"]["key"]):
-            self.rounds.end(name_of(trial, self._names), "its worker was lost too often")
+        """A worker or node was lost; the candidate has failed only if it had not ended and its cell is not handed out again."""
+        if note_loss(self.rounds, trial, self._names, hands_again=self._hands_again, look_up=self._look_up):
             self._settle(tune_controller, but=trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -118,13 +124,20 @@ class AshaRounds(ASHAScheduler):
         ledger: noted into.
         names: candidate by cell key.
         hands_again: whether a cell whose worker was lost will be handed out again.
+        look_up: finds what a cell left that had ended when its worker was lost.
         note: told of every change.
     """
 
     _supports_buffered_results = False
 
     def __init__(
-        self, ledger: StoppedLedger, names: Mapping[str, str], *, hands_again: Callable[[str], bool], note: Note
+        self,
+        ledger: StoppedLedger,
+        names: Mapping[str, str],
+        *,
+        hands_again: Callable[[str], bool],
+        look_up: LookUp,
+        note: Note,
     ) -> None:
         super().__init__(
             time_attr="stage",
@@ -137,6 +150,7 @@ class AshaRounds(ASHAScheduler):
         self.ledger = ledger
         self._names = names
         self._hands_again = hands_again
+        self._look_up = look_up
         self._note = note
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -153,21 +167,46 @@ class AshaRounds(ASHAScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """A trial ended: its candidate was trained to the end, failed, or was stopped here."""
         if "state" in result:
-            name = name_of(trial, self._names)
-            self.ledger.reported(name, result["curve"])
-            self.ledger.end(name, why_failed(result))
-            self._note(name)
+            note_end(self.ledger, name_of(trial, self._names), result)
+            self._note(name_of(trial, self._names))
         super().on_trial_complete(tune_controller, trial, result)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """A worker or node was lost; the candidate has failed only if its cell is not handed out again."""
-        if not self._hands_again(trial.config["order"]["key"]):
-            self.ledger.end(name_of(trial, self._names), "its worker was lost too often")
+        """A worker or node was lost; the candidate has failed only if it had not ended and its cell is not handed out again."""
+        note_loss(self.ledger, trial, self._names, hands_again=self._hands_again, look_up=self._look_up)
 
 
 def name_of(trial: Trial, names: Mapping[str, str]) -> str:
     """Candidate of a trial."""
     return names[trial.config["order"]["key"]]
+
+
+def note_end(ledger: Ledger, name: str, result: Mapping[str, Any]) -> None:
+    """Note the last result of a candidate."""
+    if result["state"] != State.FAILED:
+        ledger.finals[name] = result["score"]
+    ledger.reported(name, result["curve"])
+    ledger.end(name, why_failed(result))
+
+
+def note_loss(
+    ledger: Ledger,
+    trial: Trial,
+    names: Mapping[str, str],
+    *,
+    hands_again: Callable[[str], bool],
+    look_up: LookUp,
+) -> bool:
+    """Note that the worker of a trial was lost; returns whether its candidate will report no more."""
+    key, name = trial.config["order"]["key"], name_of(trial, names)
+    left = look_up(key)
+    if left is not None:
+        ledger.finals[name] = left[1]
+        ledger.reported(name, left[0])
+        ledger.end(name)
+    elif not hands_again(key):
+        ledger.end(name, "its worker was lost too often")
+    return name in ledger.ended
 
 
 def why_failed(result: Mapping[str, Any]) -> str:
@@ -177,16 +216,16 @@ def why_failed(result: Mapping[str, Any]) -> str:
     return f"failed at {result.get('failed_stage') or 'start'}: {result.get('reason') or 'no reason given'}"
 
 
-def spell_drop(drop: Drop) -> str:
-    """A drop in one line."""
-    return f"{drop.base_model} {'failed in' if drop.failed else 'dropped after'} stage {drop.stage}: {drop.reason}"
-
-
 def scheduler_for(
-    ledger: Ledger, names: Mapping[str, str], *, hands_again: Callable[[str], bool], note: Note
+    ledger: Ledger,
+    names: Mapping[str, str],
+    *,
+    hands_again: Callable[[str], bool],
+    look_up: LookUp,
+    note: Note,
 ) -> TrialScheduler:
     """The Tune scheduler that runs a selection."""
     if isinstance(ledger, LiveRounds):
-        return RoundScheduler(ledger, names, hands_again=hands_again, note=note)
+        return RoundScheduler(ledger, names, hands_again=hands_again, look_up=look_up, note=note)
     assert isinstance(ledger, StoppedLedger)
-    return AshaRounds(ledger, names, hands_again=hands_again, note=note)
+    return AshaRounds(ledger, names, hands_again=hands_again, look_up=look_up, note=note)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from tracking.schema import State, Tag
+from tracking.schema import Metric, State, Tag
+from tracking.secrets import forget_secrets
 
 if TYPE_CHECKING:
     from ray_app.probing.backbone import BackboneShelf
@@ -45,7 +46,8 @@ class CellTrial(tune.Trainable):
     """Runs one order; a Tune step is the stretch to the next validation."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take up the order in ``config['order']``."""
+        """Take up the order in ``config['order']``; what a worker has no use for, tokens of the hub, is forgotten first."""
+        forget_secrets()
         self._attempt: RecordedAttempt | None = None
         self.reset_config(config)
 
@@ -72,6 +74,7 @@ class CellTrial(tune.Trainable):
         if record is not None:
             result |= {
                 "state": str(record.state),
+                "score": record.metrics.get(Metric.SCORE),
                 "model_kept": attempt.order.keep_model and record.state is not State.FAILED,
                 "seconds": dict(record.metrics),
                 "failed_stage": record.tags.get(Tag.FAILED_STAGE, ""),
