@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from tracking.schema import SCORED_STATES, State
 
 RECORD_VERSION = 1
 _SUFFIX = ".record.json"
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +103,24 @@ def read_record(path: Path) -> CellRecord:
         raw["state"] = State(raw["state"])
         raw["curve"] = tuple((int(seen), float(score), float(loss)) for seen, score, loss in raw["curve"])
         raw["artifacts"] = tuple(raw["artifacts"])
-        return CellRecord(**raw)
+        record = CellRecord(**raw)
+        _check_names(record)
+        return record
     except (ValueError, KeyError, TypeError) as error:
         raise TableError(
             f"{path} is not a readable record ({error}); remove it and run the sweep again to redo its cell",
             path=str(path),
         ) from error
+
+
+def _check_names(record: CellRecord) -> None:
+    """Refuse a record that names files of others: they would be uploaded, and removed."""
+    for name in (record.key, record.attempt):
+        if not _PLAIN.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} is no plain name")
+    for name in record.artifacts:
+        if not _PLAIN.fullmatch(name) or not name.startswith(f"{record.key}-{record.attempt}."):
+            raise ValueError(f"its file {name[:80]!r} is not one of its own")
 
 
 def pending_records(folder: Path) -> Iterator[Path]:

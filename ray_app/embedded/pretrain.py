@@ -254,7 +254,7 @@ class _Pretrainer:
 def _vocab_size(folder: Path) -> int:
     from transformers import AutoTokenizer
 
-    return len(AutoTokenizer.from_pretrained(folder))
+    return len(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
 
 
 def _shape(config: EmbeddedConfig, vocab_size: int) -> BertConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -12,7 +12,7 @@ from ray_app.hub.model_files import MODEL_TYPES, VISION_TYPES, VOCABULARY_FILES
 from ray_app.hub.safetensors_header import Weights, read_weights
 from tracking.errors import CheckpointError
 
-_EMBEDDING_NAMES = (
+EMBEDDING_NAMES = (
     "word_embeddings.weight",
     "tok_embeddings.weight",
     "shared.weight",
@@ -20,6 +20,13 @@ _EMBEDDING_NAMES = (
     "word_embedding.weight",
 )
 """How the token embedding's name ends: BERT and its kin, ModernBERT, T5 and BART, T5 without 'shared', XLNet."""
+_ELSEWHERE = frozenset({"transformers_weights", "configuration_files"})
+"""Entries by which transformers reads other files of a folder, pickled ones among them."""
+_IMPLEMENTATIONS = frozenset(
+    {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation", "use_kernels"}
+)
+"""Entries by which transformers may fetch compiled code from the hub."""
+_OWN_IMPLEMENTATIONS = (None, False, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 _loading = Lock()  # transformers imports an architecture's modules on first use, which two threads must not do at once
 
 
@@ -52,6 +59,12 @@ def inspect_folder(folder: Path, *, model_id: str, expected_model_types: Sequenc
     Cost: reads configuration, safetensors headers and the tokenizer, never the weights.
     """
     config = read_config(folder, model_id=model_id)
+    if (folder / "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{model_id}: {folder} holds an adapter (adapter_config.json), expected a whole model; merge it into the model it "
+            "was made for, or leave it out.",
+            model_id=model_id,
+        )
     model_type = check_architecture(config, model_id=model_id, expected_model_types=expected_model_types)
     weights = read_weights(folder)
     rows = embedding_rows(weights, config, model_id=model_id)
@@ -148,7 +161,39 @@ def check_architecture(config: dict[str, object], *, model_id: str, expected_mod
             "name the checkpoint it was made from.",
             model_id=model_id,
         )
+    _check_own_files(config, model_id)
     return model_type
+
+
+def _check_own_files(config: object, model_id: str) -> None:
+    """Refuse a configuration that sends transformers to other files than those checked, or to compiled code on the hub."""
+    for key, value in _entries(config):
+        if key in _ELSEWHERE and value is not None:
+            raise CheckpointError(
+                f"{model_id}: config.json names other files to read ({key}), expected weights in model.safetensors and one "
+                "configuration; remove that entry, or leave this model out.",
+                model_id=model_id,
+                key=key,
+            )
+        if key in _IMPLEMENTATIONS and value not in _OWN_IMPLEMENTATIONS:
+            raise CheckpointError(
+                f"{model_id}: config.json asks for the code {str(value)[:80]!r} ({key}), expected one of "
+                f"{_listed([name for name in _OWN_IMPLEMENTATIONS if isinstance(name, str)])}; remove that entry, or leave this model out.",
+                model_id=model_id,
+                key=key,
+            )
+
+
+def _entries(value: object) -> Iterator[tuple[str, object]]:
+    """Every entry of a configuration and of those nested in it."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield from part.items()
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
 
 
 def embedding_rows(weights: Weights, config: dict[str, object], *, model_id: str) -> int | None:
@@ -161,7 +206,7 @@ def embedding_rows(weights: Weights, config: dict[str, object], *, model_id: str
         CheckpointError: the two disagree, so that the weights cannot be loaded.
     """
     stated = config.get("vocab_size")
-    for ending in _EMBEDDING_NAMES:
+    for ending in EMBEDDING_NAMES:
         for name, tensor in weights.tensors.items():
             if not name.endswith(ending) or len(tensor.shape) != 2:
                 continue

@@ -20,6 +20,7 @@ from ray_app.training.finetune import CurvePoint
 from ray_app.training.scoring import Evaluation
 from tracking.records import CellRecord, write_atomically, write_record
 from tracking.schema import Metric, State, Tag
+from tracking.secrets import redact
 from tracking.store import TAG_LIMIT
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class RecordedAttempt(ABC):
                 return None, self._write(self._record(State.FAILED, {Tag.REASON: "empty cell"}, {}), {})
             return self._step()
         except Exception as error:  # the trial boundary: every failure is recorded with its stage
-            return None, self._write(self._failed(error), {"traceback.txt": traceback.format_exc().encode()})
+            return None, self._write(self._failed(error), {"traceback.txt": redact(traceback.format_exc()).encode()})
 
     @abstractmethod
     def _step(self) -> Step:
@@ -91,7 +92,7 @@ class RecordedAttempt(ABC):
 
     def _failed(self, error: Exception) -> CellRecord:
         lines = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        reason = redact(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
         logger.warning("cell %s failed at %s: %s", self.order.key, self.stage, reason)
         return self._record(State.FAILED, {Tag.FAILED_STAGE: self.stage, Tag.REASON: reason[:500]}, self._times())
 

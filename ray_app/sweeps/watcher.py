@@ -15,6 +15,7 @@ from ray_app.sweeps.plan import PlannedCell
 from ray_app.sweeps.progress import SweepProgress
 from tracking.records import CellRecord, write_record
 from tracking.schema import Metric, State, Tag
+from tracking.secrets import redact
 
 
 class Watcher(Callback):
@@ -113,7 +114,7 @@ def _reason(trial: Any) -> str:
         text = Path(trial.error_file).read_text().strip() if trial.error_file else ""
     except OSError:
         text = ""
-    return (text.splitlines() or ["the worker was lost"])[-1][:300]
+    return redact((text.splitlines() or ["the worker was lost"])[-1])[:300]
 
 
 def _record_loss(order: Order, reason: str) -> None:

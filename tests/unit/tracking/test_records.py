@@ -64,10 +64,21 @@ def test_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
 
 
 def test_removal_takes_the_files_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "p.parquet").write_bytes(b"x")
-    path = write_record(tmp_path, record(artifacts=("p.parquet",)))
+    own = f"{record().key}-{record().attempt}.predictions.parquet"
+    (tmp_path / own).write_bytes(b"x")
+    path = write_record(tmp_path, record(artifacts=(own,)))
     remove_record(path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../victim", "/etc/passwd", "victim", ".hidden", "a\0b", ""])
+def test_a_record_cannot_name_files_of_others(name: str, tmp_path: Path) -> None:
+    """They would be uploaded, and removed."""
+    path = write_record(tmp_path / "records", record(artifacts=(name,)))
+    (tmp_path / "victim").write_text("x")
+    with pytest.raises(TableError, match="not one of its own"):
+        remove_record(path)
+    assert (tmp_path / "victim").exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
