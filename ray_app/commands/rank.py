@@ -50,7 +50,7 @@ def assess_table(
     Raises:
         TableError: nothing to rank, or no pretrained model to rank against.
     """
-    cells = scored_cells(table)
+    cells = _comparable(scored_cells(table))
     finetuned = cells.filter(pc.equal(cells["method"], str(Method.FINETUNE)))
     probed = cells.filter(pc.and_(pc.equal(cells["method"], str(Method.PROBE)), pc.equal(cells["task"], "mnli")))
     if not finetuned.num_rows:
@@ -65,6 +65,13 @@ def assess_table(
         return assess(finetuned, rng=rng, probes=probed, wanted=wanted, tasks=tasks or config.tasks)
     except ValueError as error:
         raise TableError(str(error), arch=config.arch.name) from error
+
+
+def _comparable(cells: pa.Table) -> pa.Table:
+    """Cells without those that only a loop of fusion asked for: contributions to it, and the probes it decided by."""
+    role, baseline = pc.fill_null(cells["role"], ""), pc.fill_null(cells["baseline"], "")
+    contributed = pc.and_(pc.equal(role, "source"), pc.not_equal(baseline, "true"))
+    return cells.filter(pc.invert(pc.or_(contributed, pc.equal(role, "held_out"))))
 
 
 def rank_table(

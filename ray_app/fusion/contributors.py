@@ -108,7 +108,9 @@ class Workshop:
     ) -> PlannedCell:
         prepared = self._prepare(variant, config)
         probed = isinstance(config, ProbeConfig)
-        arch = self.study.arch
+        arch = (
+            self.study.arch
+        )  # "contribution" keeps these cells apart from what is ranked: other settings, another hash
         identity = CellIdentity(
             arch=arch.name,
             base_model=arch.pretrained.id if base.pretrained else fused_name(arch.name),
@@ -116,7 +118,7 @@ class Workshop:
             task=variant.name,
             data=prepared.fingerprint,
             method=Method.PROBE.value if probed else Method.FINETUNE.value,
-            hyperparameters=config.hyperparameters(),
+            hyperparameters=config.hyperparameters() | ({} if base.pretrained else {"contribution": True}),
             seed=seed,
             recipe=PROBE_RECIPE if probed else RECIPE,
         )

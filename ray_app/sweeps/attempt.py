@@ -50,12 +50,7 @@ class Attempt(RecordedAttempt):
         """Load model and data, and take up the newest checkpoint of this cell."""
         started = time.perf_counter()
         order = self.order
-        assert isinstance(order.config, FinetuneConfig)
-        self.stage = "load data"
-        task = EncodedTask(order.encoded)
-        self.stage = "load model"
-        self._loaded = self.pool.get(order.base, task.facts, order.family)
-        run = Finetuning(self._loaded, task, order.config, order.execution, seed=order.seed, device=self.device)
+        run = self._make()
         if load_checkpoint(run, self._checkpoints):
             logger.info("cell %s resumed at step %d", order.key, run.progress.step)
             self._earlier_s = run.progress.seconds.wall
@@ -64,6 +59,16 @@ class Attempt(RecordedAttempt):
         self._stored_at = time.perf_counter()
         self._run = run
         return run
+
+    def _make(self) -> Finetuning:
+        """The finetune at its beginning."""
+        order = self.order
+        assert isinstance(order.config, FinetuneConfig)
+        self.stage = "load data"
+        task = EncodedTask(order.encoded)
+        self.stage = "load model"
+        self._loaded = self.pool.get(order.base, task.facts, order.family)
+        return Finetuning(self._loaded, task, order.config, order.execution, seed=order.seed, device=self.device)
 
     def _step(self) -> Step:
         run = self._run
@@ -87,7 +92,7 @@ class Attempt(RecordedAttempt):
         if self.order.keep_model:
             tags[Tag.CHECKPOINT] = str(self._keep_model(run))
         self.stage = "record"
-        predictions = predictions_table(run.task["test"].labels, result.test)
+        predictions = predictions_table(run.labels("test"), result.test)
         record = self._write(self._scored(run, result, tags), {"predictions.parquet": predictions})
         discard_checkpoints(self._checkpoints)
         return point, record
@@ -155,7 +160,7 @@ class Attempt(RecordedAttempt):
 
     def _scored(self, run: Finetuning, result: CellResult, tags: dict[str, str]) -> CellRecord:
         metrics = {
-            Metric.N_TRAIN: float(len(run.task["train"])),
+            Metric.N_TRAIN: float(len(run.labels("train"))),
             Metric.BEST_VALIDATION_SCORE: result.best_validation_score,
             Metric.EXAMPLES_SEEN: float(result.examples_seen),
             Metric.TRAIN_EXAMPLES_PER_S: result.examples_seen / max(result.seconds.train, 1e-9),

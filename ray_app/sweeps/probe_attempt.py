@@ -13,6 +13,7 @@ from ray_app.probing.features import FeatureCache, FeatureSource, SplitFeatures
 from ray_app.probing.probe import ProbeResult, fit_probe
 from ray_app.probing.settings import ProbeConfig
 from ray_app.sweeps.attempt import Attempt
+from ray_app.sweeps.multitask_attempt import MultitaskAttempt, is_joint
 from ray_app.sweeps.orders import Order
 from ray_app.sweeps.recording import RecordedAttempt, Step, predictions_table
 from ray_app.training.models import ModelPool
@@ -84,4 +85,6 @@ def begin_attempt(order: Order, pool: ModelPool, shelf: BackboneShelf, *, device
     """The attempt that an order asks for."""
     if isinstance(order.config, ProbeConfig):
         return ProbeAttempt(order, shelf, device=device)
+    if is_joint(order.encoded):
+        return MultitaskAttempt(order, pool, device=device)
     return Attempt(order, pool, device=device)

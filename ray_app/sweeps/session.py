@@ -219,7 +219,8 @@ class SweepSession:
 
     def _licence(self, task: str) -> str:
         if task not in self._licences:
-            self._licences[task] = read_task_config(CONF / "task" / f"{task}.yaml").license
+            path = CONF / "task" / f"{task}.yaml"
+            self._licences[task] = read_task_config(path).license if path.exists() else ""  # several tasks have no file
         return self._licences[task]
 
     def _progress(self, todo: list[PlannedCell]) -> SweepProgress:

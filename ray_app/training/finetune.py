@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ray_app.training.batches import MicroBatch, collate, cut, in_length_order
+from ray_app.training.batches import collate, cut, in_length_order, place
 from ray_app.training.learners import make_learner
 from ray_app.training.memory import forget_peak, free_unused, is_out_of_memory, used_bytes
 from ray_app.training.models import LoadedModel, check_task, distinct_tensors
@@ -28,7 +28,7 @@ from ray_app.training.progress import CellResult, CurvePoint, Progress
 from ray_app.training.randomness import DropoutPool, RowKeyedDropout, derive_seed, epoch_order
 from ray_app.training.scoring import Evaluation, score_answers
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig, Precision
-from ray_app.training.tokens import EncodedSplit, EncodedTask
+from ray_app.training.tokens import EncodedTask, Split
 from tracking.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
@@ -117,12 +117,6 @@ class Finetuning:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _place(self, batch: MicroBatch) -> MicroBatch:
-        if self.device.type == "cpu":
-            return batch
-        inputs = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.inputs.items()}
-        return MicroBatch(rows=batch.rows, inputs=inputs, labels=batch.labels.to(self.device), n_tokens=batch.n_tokens)
-
     def advance(self, *, due: Callable[[], bool] | None = None) -> CurvePoint | None:
         """Train up to the next validation and return it; None when ``due`` asked to pause first (for a checkpoint).
 
@@ -174,7 +168,7 @@ class Finetuning:
         progress.examples_seen += len(rows)
         self._note_memory()
 
-    def _accumulate(self, split: EncodedSplit, rows: np.ndarray) -> float:
+    def _accumulate(self, split: Split, rows: np.ndarray) -> float:
         """Gradients of the mean loss of a batch; where memory runs out, in smaller micro-batches from the start."""
         while True:
             loss = self._try_batch(split, rows)
@@ -186,13 +180,13 @@ class Finetuning:
             )
             free_unused(self.device)
 
-    def _try_batch(self, split: EncodedSplit, rows: np.ndarray) -> float | None:
+    def _try_batch(self, split: Split, rows: np.ndarray) -> float | None:
         """Gradients and mean loss of a batch in micro-batches; None, and no gradients, where memory ran out."""
         weight = self.learner.weight(split.labels[rows])
         try:
             total = add_distance_penalty(self.model, self.anchor, self.config.distance_penalty)
             for piece in cut(rows, split.lengths, max_tokens=self.progress.micro_batch_tokens):
-                batch = self._place(collate(split, piece, pad_id=self.task.pad_id))
+                batch = place(collate(split, piece, pad_id=self.task.pad_id), self.device)
                 keyed = RowKeyedDropout(self.pool, step=self.progress.step, rows=piece, stride=self.config.max_length)
                 with keyed, self._arithmetic():
                     loss = self.learner.loss(batch) / weight
@@ -250,10 +244,14 @@ class Finetuning:
         self._note_memory()
         return score_answers(answers, split.labels, facts, mean_loss=loss / self.learner.weight(split.labels))
 
-    def _answer(self, split: EncodedSplit, rows: np.ndarray) -> tuple[np.ndarray, float]:
+    def labels(self, split_name: str) -> np.ndarray:
+        """Labels of a split, in the order of its answers."""
+        return np.asarray(self.task[split_name].labels)
+
+    def _answer(self, split: Split, rows: np.ndarray) -> tuple[np.ndarray, float]:
         """Answers and summed loss of one micro-batch; out of memory asks for its halves."""
         try:
-            answered = self.learner.answer(self._place(collate(split, rows, pad_id=self.task.pad_id)))
+            answered = self.learner.answer(place(collate(split, rows, pad_id=self.task.pad_id), self.device))
             return answered.values, answered.loss
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or len(rows) == 1:
