@@ -50,17 +50,21 @@ def fuse_checkpoints(
     weights = {name: config.weights.get(name, 1.0) for name in sources}
     total = sum(weights.values())
     first = pretrained or next(iter(sources.values()))
-    model = AutoModel.from_pretrained(first, dtype=torch.float32, local_files_only=True)
+    model = AutoModel.from_pretrained(
+        first, dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True
+    )
     summed = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in model.named_parameters()}
     for name in sorted(sources):
-        part = AutoModel.from_pretrained(sources[name], dtype=torch.float32, local_files_only=True)
+        part = AutoModel.from_pretrained(
+            sources[name], dtype=torch.float32, trust_remote_code=False, local_files_only=True, use_safetensors=True
+        )
         for key, tensor in part.named_parameters():
             summed[key] += tensor.detach().double() * (weights[name] / total)
     model.load_state_dict({key: tensor.float() for key, tensor in summed.items()}, strict=False)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
-    AutoTokenizer.from_pretrained(first, local_files_only=True).save_pretrained(temporary)
+    AutoTokenizer.from_pretrained(first, trust_remote_code=False, local_files_only=True).save_pretrained(temporary)
     shutil.rmtree(out, ignore_errors=True)
     temporary.replace(out)
     return Fused(
