@@ -25,6 +25,11 @@ COMMANDS = {
     "analyze": "every analysis of 'Where to start?', with figures",
     "assess": "what a probe alone says of a new base model",
     "start": "where to start for a new target: spend a few finetunes, get a verdict",
+    "matrix": "finetune base models over benchmark tasks in equal stages: what selection learns from",
+    "select": "recall candidates for a new target, train them stage by stage, drop the worse, keep the best",
+    "clusters": "cluster base models by what they score on benchmark tasks",
+    "recall": "rank base models for a new target from proxy scores of a few",
+    "replay-selection": "every selection policy on recorded curves, without training: the paper's tables and figures",
     "cold-fusion": "contributors finetune apart, their models are fused, again and again",
     "import-published": "put published results into MLflow",
     "report": "write the leaderboard site of every architecture with results",
@@ -38,7 +43,7 @@ COMMANDS = {
     "licenses": "list the tasks with their sources and licences",
 }
 """Name -> what it does; each is a module of ray_app.commands with run(config)."""
-TRAINING = ("sweep", "start", "cold-fusion", "probe", "proxies", "discover", "config")
+TRAINING = ("sweep", "start", "matrix", "select", "cold-fusion", "probe", "proxies", "discover", "config")
 """Commands that need an architecture known under conf/arch; the others only read results, of any architecture."""
 DEFAULTS = {"start": ("seeds=[0,1,2]",)}
 """Overrides that a command begins with: a verdict on one target needs its noise, and so several seeds."""

@@ -17,6 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from analysis.selection.knowledge import RoundRules
+from analysis.selection.recall_rules import RecallRules
 from analysis.start_rules import StartRules
 from ray_app.config_tree import text_faults, tree_faults
 from ray_app.embedded.config import EmbeddedConfig
@@ -25,6 +27,7 @@ from ray_app.hub.search_settings import SearchConfig
 from ray_app.hub.tasks import SuiteConfig
 from ray_app.limits import limited
 from ray_app.probing.settings import ProbeConfig
+from ray_app.selection.settings import SelectConfig
 from ray_app.sweeps.settings import (
     ArchConfig,
     CandidatesConfig,
@@ -92,9 +95,19 @@ class AppConfig:
     contrast: dict[str, list[str]] = field(default_factory=dict)
     """`make analyze`: two named lists of base models whose average gains are compared."""
     task: str | None = None
-    """`make start`, `make proxies`: the new target task (TASK=)."""
+    """`make start`, `make proxies`, `make select`: the new target task (TASK=); `make select` takes several, with commas."""
     replay: bool = False
     """`make start`: instead of finetuning, what the search would have spent and lost on every target with results (REPLAY=1)."""
+    select: SelectConfig = field(default_factory=SelectConfig)
+    """`make select`: how many candidates are recalled, and who of them is trained further."""
+    matrix: Path | None = None
+    """`make clusters`, `make recall`, `make replay-selection`: folder with a performance matrix (MATRIX=)."""
+    scores: list[str] = field(default_factory=list)
+    """`make recall`: files of proxy scores on the target (SCORES=)."""
+    recall: RecallRules = field(default_factory=RecallRules)
+    """How base models are clustered and recalled."""
+    rounds: RoundRules = field(default_factory=RoundRules)
+    """Settings of fine-selection and of what goes beyond it."""
     start: StartRules = field(default_factory=StartRules)
     """How `make start` spends its budget."""
     cold_fusion: ColdFusionConfig = field(default_factory=ColdFusionConfig)

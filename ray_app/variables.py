@@ -29,6 +29,12 @@ def _names(path: str) -> _Translate:
     return lambda value: f"{path}=[{','.join(part.strip() for part in value.split(',') if part.strip())}]"
 
 
+def _texts(path: str) -> _Translate:
+    return lambda value: (
+        f"{path}=[{','.join(quoted('', part.strip())[1:] for part in value.split(',') if part.strip())}]"
+    )
+
+
 def _seeds(value: str) -> str:
     """'3' means seeds 0, 1, 2; '0,7' means just these."""
     parts = [part.strip() for part in value.split(",")]
@@ -81,6 +87,12 @@ VARIABLES: dict[str, tuple[_Translate, str]] = {
     "LIMIT": (_number("discover.limit"), "most candidates that `make discover` takes from the hub"),
     "REPLAY": (_switch("replay"), "1: replay `make start` on every target with results, without finetuning"),
     "BUDGET": (_number("start.budget"), "most finetunes that `make start` may spend"),
+    "MATRIX": (_text("matrix"), "folder with a performance matrix: published, or written by make matrix"),
+    "SCORES": (_texts("scores"), "files of proxy scores on the target, <proxy>_score_<task>.txt, with commas"),
+    "THRESHOLD": (_number("recall.threshold"), "largest mean distance at which clusters merge (0.09)"),
+    "VARIANT": (_text("recall.variant"), "of recall: paper or reference_code"),
+    "K": (_number("select.k"), "candidates that coarse recall hands on (10)"),
+    "POLICY": (_text("select.policy"), "who is trained further: fine_selection, successive_halving, brute_force, asha"),
     "CONTRIBUTORS": (_number("cold_fusion.contributors"), "contributors of an iteration of `make cold-fusion`"),
     "ITERATIONS": (_number("cold_fusion.iterations"), "times that `make cold-fusion` fuses their contributions"),
     "SET": (

@@ -22,13 +22,18 @@ _ROUNDING = 1e-9
 
 
 class ThresholdRule(Enum):
-    """How the distance under which clusters merge is found."""
+    """How the distance under which clusters merge is found.
+
+    The lower-case names are aliases: the configuration library looks a string up among the member names.
+    """
 
     MEDIAN = "median"
     """Two thirds of the median distance, to one significant digit: 0.09 for the published text matrix and 0.03 for the vision
     matrix, which are the numbers in the reference code."""
     SILHOUETTE = "silhouette"
     """The merge after which scikit-learn's silhouette is largest."""
+    median = "median"
+    silhouette = "silhouette"
 
 
 @dataclass(frozen=True, kw_only=True)

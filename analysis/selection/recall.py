@@ -28,12 +28,17 @@ _DECIMALS = 12
 
 
 class RecallVariant(Enum):
-    """Where paper and reference code differ."""
+    """Where paper and reference code differ.
+
+    The lower-case names are aliases: the configuration library looks a string up among the member names.
+    """
 
     PAPER = "paper"
     """The representative's proxy score for its whole cluster; singletons weighted by Eq. 1's similarity."""
     REFERENCE_CODE = "reference_code"
     """Every member of a cluster by its own proxy score; singletons weighted by the cosine of score vectors."""
+    paper = "paper"
+    reference_code = "reference_code"
 
 
 @dataclass(frozen=True, kw_only=True)
