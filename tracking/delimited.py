@@ -16,7 +16,7 @@ from tracking.errors import TableError
 MISSING = frozenset({"", "nan", "NaN", "NAN", "NA", "N/A", "<NA>", "null", "NULL", "None"})
 """Cell texts that mean 'no value'."""
 _DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
@@ -167,6 +167,7 @@ def _check_header(path: Path, text: str, header: Sequence[str], *, delimiter: st
 def spreadsheet_safe(text: str) -> str:
     """A text cell for a CSV of ours: one that a spreadsheet would run as a formula gets a leading apostrophe.
 
-    A formula begins with '=', '+', '-', '@', a tab or a line end. Only for texts: a negative number is no formula.
+    A formula begins with '=', '+', '-', '@' (or their wide forms), a tab or a line end. Only for texts: a negative number is no
+    formula. A carriage return, which Python's writer leaves unquoted, would begin a row of its own and is shown as its code.
     """
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return (f"'{text}" if text.startswith(_FORMULA) else text).replace("\r", "\\r")

@@ -51,11 +51,24 @@ def test_lines_stay_lines(shown: io.StringIO) -> None:
 
 
 def test_a_spreadsheet_runs_no_cell(tmp_path: Path) -> None:
-    cells = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "plain", -1.5, None]
+    cells = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "a\r=1", "＝1", "plain", -1.5, None]
     path = write_csv(tmp_path / "x.csv", ["=name", *map(str, range(len(cells) - 1))], [cells])
     header, row = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
     assert header[0] == "'=name"
-    assert row == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1", "'\n=1", "plain", "-1.5", ""]
+    assert row == [
+        "'=1+1",
+        "'+1",
+        "'-1",
+        "'@SUM(A1)",
+        "'\t=1",
+        "'\\r=1",
+        "'\n=1",
+        "a\\r=1",
+        "'＝1",
+        "plain",
+        "-1.5",
+        "",
+    ]
 
 
 def test_a_csv_file_holds_no_token(tmp_path: Path) -> None:
