@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 
 
-class Rule(StrEnum):
-    """What becomes of the sources' values of one parameter; definitions in `ray_app.fusion.rules`."""
+class Rule(Enum):
+    """What becomes of the sources' values of one parameter; definitions in `ray_app.fusion.rules`.
+
+    The lower-case names are aliases: the configuration library looks a string up among the member names.
+    """
 
     MEAN = "mean"
     WEIGHTED_MEAN = "weighted_mean"
@@ -18,6 +21,13 @@ class Rule(StrEnum):
     TIES = "ties"
     DARE = "dare"
     GREEDY_SOUP = "greedy_soup"
+    mean = "mean"
+    weighted_mean = "weighted_mean"
+    fisher = "fisher"
+    task_arithmetic = "task_arithmetic"
+    ties = "ties"
+    dare = "dare"
+    greedy_soup = "greedy_soup"
 
 
 NEEDS_PRETRAINED = (Rule.TASK_ARITHMETIC, Rule.TIES, Rule.DARE)

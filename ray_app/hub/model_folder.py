@@ -27,6 +27,8 @@ _IMPLEMENTATIONS = frozenset(
 )
 """Entries by which transformers may fetch compiled code from the hub."""
 _OWN_IMPLEMENTATIONS = (None, False, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+_FIXED_SIZE = frozenset({"vit", "deit", "beit", "vit_msn"})
+"""Architectures of images whose positions are those of one size."""
 _loading = Lock()  # transformers imports an architecture's modules on first use, which two threads must not do at once
 
 
@@ -69,7 +71,7 @@ def inspect_folder(folder: Path, *, model_id: str, expected_model_types: Sequenc
     weights = read_weights(folder)
     rows = embedding_rows(weights, config, model_id=model_id)
     if model_type in VISION_TYPES:
-        _check_image_processor(folder, model_id)
+        _check_image_processor(folder, config, model_id)
     else:
         _check_tokenizer(folder, model_id=model_id, rows=rows)
     return FolderFacts(model_type=model_type, size_bytes=weights.size_bytes, n_parameters=weights.n_parameters)
@@ -220,11 +222,29 @@ def embedding_rows(weights: Weights, config: dict[str, object], *, model_id: str
     return stated if type(stated) is int else None
 
 
-def _check_image_processor(folder: Path, model_id: str) -> None:
+def _check_image_processor(folder: Path, config: dict[str, object], model_id: str) -> None:
+    """An image processor that makes images of one size, the one that the model has positions for."""
     if not (folder / "preprocessor_config.json").is_file():
         raise CheckpointError(
             f"{model_id}: {folder} has no preprocessor_config.json, expected one for a model of images (size, mean and "
             "deviation of its pixels); add the one of its pretrained model.",
+            model_id=model_id,
+        )
+    from ray_app.training.pixels import image_size, load_processor, read_scaling
+
+    try:
+        with _loading:
+            processor = load_processor(folder)
+        read_scaling(processor)
+        made = image_size(processor)
+    except CheckpointError as error:
+        raise CheckpointError(f"{model_id}: {error.message}", model_id=model_id) from error
+    side = config.get("image_size")
+    stated = tuple(side) if isinstance(side, list) else (side, side)
+    if config["model_type"] in _FIXED_SIZE and side is not None and stated != made:
+        raise CheckpointError(
+            f"{model_id}: its image processor makes images of {made[0]}x{made[1]} pixels and config.json says image_size {side}, "
+            "expected the same; correct size (or crop_size) in preprocessor_config.json",
             model_id=model_id,
         )
 
