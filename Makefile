@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
-COMMANDS := sweep rank discover probe proxies backtest clean-features analyze assess start matrix select clusters recall replay-selection cold-fusion import-published report card publish register tracking-up tracking-sync ui
+COMMANDS := sweep rank discover probe proxies backtest clean-features analyze assess start matrix select clusters recall replay-selection fuse cold-fusion import-published report card publish register tracking-up tracking-sync cluster-up cluster-status cluster-down ui
 VARIABLES := ARCH SUITE TASKS CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE FROM MODEL PROBE TASK LIMIT \
-             BUDGET MATRIX SCORES THRESHOLD VARIANT K POLICY CONTRIBUTORS ITERATIONS SET AGAINST FORCE SITE FAITHFUL REBUILD SETTINGS ARGS
+             BUDGET MATRIX SCORES THRESHOLD VARIANT K POLICY MODELS RULE WEIGHTS FISHER NAME CONTRIBUTORS ITERATIONS SET AGAINST FORCE SITE FAITHFUL REBUILD SETTINGS ARGS
 # only what was given on make's own command line counts, not a variable of that name in the environment
 GIVEN = $(foreach v,$(VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)='$(subst ','\'',$($(v)))'))
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -25,6 +25,7 @@ help: ## this list
 	@echo "  ui                 open MLflow's UI on the results:            OUT=dir"
 	@echo "  tracking-up        an MLflow server on PostgreSQL:             OUT=dir  (then ARGS=\"tracking=server\")"
 	@echo "  tracking-sync      upload results that wait on disk:           OUT=dir  ARGS=\"tracking=server\""
+	@echo "  cluster-up, cluster-status, cluster-down   a cluster of machines:   CLUSTER=aws  (then make sweep CLUSTER=aws)"
 	@echo "  import-published   published results into MLflow:              FROM=folder"
 	@echo "  report             static leaderboard site:                    FAITHFUL=1 FROM=folder for the published pages"
 	@echo "  analyze            the analyses of 'Where to start?':          ARCH=...  SET=in_house"
@@ -32,6 +33,7 @@ help: ## this list
 	@echo "  start              where to start for a new target:            TASK=...  ARCH=...  BUDGET=n"
 	@echo "  clusters, recall   base models that behave alike; whom to try: MATRIX=folder  SCORES=file  VARIANT=paper"
 	@echo "  replay-selection   selection policies on recorded curves:      MATRIX=folder"
+	@echo "  fuse               fuse models into one base model:            ARCH=...  MODELS=a,b,c  RULE=ties"
 	@echo "  cold-fusion        finetune apart, fuse, again and again:      ARCH=...  SUITE=...  CONTRIBUTORS=8  ITERATIONS=30"
 	@echo "  matrix, select     two-phase selection for a new target:       SUITE=benchmark  TASK=...  K=10  POLICY=..."
 	@echo "  probe              linear probes of a candidate list:          ARCH=...  TASKS=mnli"

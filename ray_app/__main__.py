@@ -30,6 +30,7 @@ COMMANDS = {
     "clusters": "cluster base models by what they score on benchmark tasks",
     "recall": "rank base models for a new target from proxy scores of a few",
     "replay-selection": "every selection policy on recorded curves, without training: the paper's tables and figures",
+    "fuse": "fuse models of one architecture into a base model",
     "cold-fusion": "contributors finetune apart, their models are fused, again and again",
     "import-published": "put published results into MLflow",
     "report": "write the leaderboard site of every architecture with results",
@@ -38,12 +39,15 @@ COMMANDS = {
     "register": "put the best base model into MLflow's model registry",
     "tracking-up": "run an MLflow server on PostgreSQL until Ctrl-C",
     "tracking-sync": "upload the results that wait because MLflow was away",
+    "cluster-up": "start a cluster (CLUSTER=aws, gcp, kuberay)",
+    "cluster-status": "nodes, demand and jobs of a cluster",
+    "cluster-down": "end a cluster; results on its storage stay",
     "ui": "open MLflow's UI on the results",
     "config": "print the resolved configuration",
     "licenses": "list the tasks with their sources and licences",
 }
 """Name -> what it does; each is a module of ray_app.commands with run(config)."""
-TRAINING = ("sweep", "start", "matrix", "select", "cold-fusion", "probe", "proxies", "discover", "config")
+TRAINING = ("sweep", "start", "matrix", "select", "fuse", "cold-fusion", "probe", "proxies", "discover", "config")
 """Commands that need an architecture known under conf/arch; the others only read results, of any architecture."""
 DEFAULTS = {"start": ("seeds=[0,1,2]",)}
 """Overrides that a command begins with: a verdict on one target needs its noise, and so several seeds."""
@@ -84,9 +88,16 @@ def _run(command: str, rest: Sequence[str]) -> int:
 
     if command not in COMMANDS:
         raise ConfigError(f"{command}: no such command{nearest(command, COMMANDS)}")
-    config = load_config([*DEFAULTS.get(command, ()), *to_overrides(rest)], any_arch=command not in TRAINING)
+    overrides = [*DEFAULTS.get(command, ()), *to_overrides(rest)]
+    config = load_config(overrides, any_arch=command not in TRAINING)
     _log_plainly(config.debug.log_level)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every address at INFO
+    if config.cluster.jobs is not None or config.cluster.launch is not None:
+        from ray_app.cluster.submission import is_submitted, submit
+        from ray_app.commands.console import console
+
+        if is_submitted(command, config):
+            return submit(command, overrides, config, say=console.print)
     module = importlib.import_module(f"ray_app.commands.{command.replace('-', '_')}")
     return int(module.run(config))
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ray_app.cluster.settings import LaunchConfig
 from ray_app.hub.checkpoints import ModelRef
 from ray_app.hub.mirror import check_hub_id, faults_of
+from ray_app.hub.model_files import VISION_TYPES
 from ray_app.hub.tasks import SplitCaps
 from ray_app.training.tokens import Family
 from tracking.server import ServerConfig
@@ -110,6 +112,8 @@ class ClusterConfig:
     """CPUs a cell takes."""
     gpus_per_cell: float = 0.0
     """GPUs a cell takes: 0, a whole number, or a fraction 1/k shared by k cells."""
+    workers_per_cell: int | None = None
+    """Processes that train one cell together (DDP); None: one for each of its GPUs."""
     max_failures: int = 3
     """How often a cell whose worker or node died is tried again without having got further since."""
     hang_timeout_s: float | None = 7200.0
@@ -118,6 +122,15 @@ class ClusterConfig:
     """Folder that all nodes share, for records, checkpoints and intermediate models; None: <out>/storage."""
     min_free_gb: float = 1.0
     """Free disk space below which a sweep does not start, GB (10**9 bytes)."""
+    jobs: str | None = None
+    """Address of a running Ray's job server (``http://127.0.0.1:8265``); commands are submitted there as jobs."""
+    launch: LaunchConfig | None = None
+    """How the cluster is started; commands are submitted to it as jobs. None: it is there already."""
+
+    @property
+    def team(self) -> int:
+        """Processes that train one cell together."""
+        return self.workers_per_cell or max(1, int(self.gpus_per_cell))
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
@@ -128,6 +141,22 @@ class ClusterConfig:
             found.append(f"cpus_per_cell: {self.cpus_per_cell}; it must be above 0")
         if self.gpus_per_cell < 0 or (self.gpus_per_cell > 1 and self.gpus_per_cell % 1):
             found.append(f"gpus_per_cell: {self.gpus_per_cell}; it must be 0, a fraction below 1, or a whole number")
+        if self.workers_per_cell is not None and self.workers_per_cell < 1:
+            found.append(
+                f"workers_per_cell: {self.workers_per_cell}; it must be 1 or more, or null for one for each GPU"
+            )
+        elif self.gpus_per_cell and self.workers_per_cell not in (None, max(1, int(self.gpus_per_cell))):
+            found.append(
+                f"workers_per_cell: {self.workers_per_cell} for {self.gpus_per_cell:g} GPUs; leave it null for one for each"
+            )
+        if self.jobs is not None and not self.jobs.startswith(("http://", "https://")):
+            found.append(
+                f"jobs: {self.jobs!r}; expected the address of a job server, for instance http://127.0.0.1:8265"
+            )
+        if self.jobs is not None and self.storage is None:
+            found.append(
+                "storage: not set; commands submitted as jobs need a folder that all nodes see (cluster.storage=...)"
+            )
         if self.hang_timeout_s is not None and not self.hang_timeout_s > 0:
             found.append(f"hang_timeout_s: {self.hang_timeout_s}; it must be above 0, or null for never")
         if self.max_failures < 0:

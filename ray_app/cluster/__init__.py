@@ -1,0 +1,1 @@
+"""Clusters: templates filled in, started, looked at and ended; commands submitted to them as jobs."""
