@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -82,7 +81,11 @@ def split_tasks(config: AppConfig) -> TaskSplit:
     else:
         held, seen = cold.unseen or [], cold.tasks
     faults += [f"cold_fusion.unseen: {task} is a contributor's dataset too" for task in held if task in seen]
-    faults += [f"cold_fusion.unseen: {task} is none of the targets; add it to the suite" for task in held if task not in targets]
+    faults += [
+        f"cold_fusion.unseen: {task} is none of the targets; add it to the suite"
+        for task in held
+        if task not in targets
+    ]
     faults += [
         f"cold_fusion.probe_tasks: {task} is a contributor's dataset or a target; what decides may not be judged by"
         for task in cold.probe_tasks
@@ -187,7 +190,14 @@ class Experiment:
         return self._made(Loop, FUSED_ONCE, VariantConfig(), seed, tasks=seen, config=config)
 
     def _made(
-        self, kind: type[Loop], label: str, variant: VariantConfig, seed: int, *, tasks: list[str], config: ColdFusionConfig
+        self,
+        kind: type[Loop],
+        label: str,
+        variant: VariantConfig,
+        seed: int,
+        *,
+        tasks: list[str],
+        config: ColdFusionConfig,
     ) -> Loop:
         shop = self.workshop
         identity: dict[str, Any] = {
@@ -202,6 +212,7 @@ class Experiment:
             identity["datasets"] = [shop.study.shelf.fingerprint(shop.variant(variant.single_task, None))]
         return kind(
             name=f"{label}-s{seed}",
+            prefix=self._prefix(label),
             folder=self.config.storage / "fusion" / f"{label}-s{seed}-{digest(identity)}",
             label=label,
             variant=variant,
@@ -248,7 +259,7 @@ class Experiment:
             if ended is not None and ended.usable and (folder / "config.json").exists():
                 found.append(
                     Product(
-                        name=self._name(MULTITASK, 0, seed),
+                        name=f"{self._prefix(MULTITASK)}-s{seed}",
                         label=MULTITASK,
                         seed=seed,
                         number=0,
@@ -268,7 +279,7 @@ class Experiment:
             number = 0 if loop.label == FUSED_ONCE else iteration.number
             found.append(
                 Product(
-                    name=self._name(loop.label, number, loop.seed),
+                    name=loop.base_name(number),
                     label=loop.label,
                     seed=loop.seed,
                     number=number,
@@ -280,15 +291,16 @@ class Experiment:
             )
         return found
 
-    def _name(self, label: str, number: int, seed: int) -> str:
-        arch, name = self.config.arch.name.replace("/", "_"), self.config.cold_fusion.name
-        return f"startline/{arch}-{name}-{label}{f'-iter{number:02d}' if number else ''}-s{seed}"
+    def _prefix(self, label: str) -> str:
+        return f"startline/{self.config.arch.name.replace('/', '_')}-{self.config.cold_fusion.name}-{label}"
 
 
 def _one(cell: PlannedCell) -> Program:
     ended = yield Gather([cell])
     if not ended[cell.key].usable:
-        raise TaskDataError(f"the multitask model could not be trained: {ended[cell.key].state}, {ended[cell.key].reason}")
+        raise TaskDataError(
+            f"the multitask model could not be trained: {ended[cell.key].state}, {ended[cell.key].reason}"
+        )
 
 
 def disk_bytes(experiment: Experiment) -> int:
@@ -296,8 +308,3 @@ def disk_bytes(experiment: Experiment) -> int:
     size = experiment.workshop.study.checkpoints[experiment.config.arch.pretrained.id].size_bytes
     kept = sum(loop.total + loop.n_contributors for loop in experiment.loops) + len(experiment.split.seen)
     return size * kept
-
-
-def iteration_path(loop: Loop, iteration: Iteration) -> Path:
-    """The stored file of an iteration."""
-    return loop.folder / f"iteration-{iteration.number:04d}.json"

@@ -32,6 +32,8 @@ class Loop:
 
     name: str
     """For people: <variant>-s<seed>."""
+    prefix: str
+    """What the names of its base models begin with."""
     folder: Path
     label: str
     """Name of the variant."""
@@ -48,6 +50,10 @@ class Loop:
         self.iterations = read_iterations(self.folder)
         self.n_contributors = self.config.contributors_of(self.variant)
         self.least = self.config.least(self.variant)
+
+    def base_name(self, number: int) -> str:
+        """Name of the base model after an iteration; 0: of a loop that has one only."""
+        return f"{self.prefix}{f'-iter{number:02d}' if number else ''}-s{self.seed}"
 
     @property
     def total(self) -> int:
