@@ -23,6 +23,7 @@ from analysis.start_rules import StartRules
 from ray_app.config_tree import text_faults, tree_faults
 from ray_app.embedded.config import EmbeddedConfig
 from ray_app.fusion.cold_settings import ColdFusionConfig
+from ray_app.fusion.request import FuseConfig
 from ray_app.hub.search_settings import SearchConfig
 from ray_app.hub.tasks import SuiteConfig
 from ray_app.limits import limited
@@ -110,6 +111,8 @@ class AppConfig:
     """Settings of fine-selection and of what goes beyond it."""
     start: StartRules = field(default_factory=StartRules)
     """How `make start` spends its budget."""
+    fuse: FuseConfig = field(default_factory=FuseConfig)
+    """`make fuse`: models and rule."""
     cold_fusion: ColdFusionConfig = field(default_factory=ColdFusionConfig)
     """`make cold-fusion`: who contributes, how contributions are fused, what the result is held against."""
     force: bool = False

@@ -93,6 +93,17 @@ VARIABLES: dict[str, tuple[_Translate, str]] = {
     "VARIANT": (_text("recall.variant"), "of recall: paper or reference_code"),
     "K": (_number("select.k"), "candidates that coarse recall hands on (10)"),
     "POLICY": (_text("select.policy"), "who is trained further: fine_selection, successive_halving, brute_force, asha"),
+    "MODELS": (_texts("fuse.models"), "models to fuse: org/a,./folder,startline/b"),
+    "RULE": (
+        _text("fuse.fusion.rule"),
+        "how to fuse: mean, weighted_mean, fisher, task_arithmetic, ties, dare, greedy_soup",
+    ),
+    "WEIGHTS": (_names("fuse.weights"), "weight of each of MODELS: 2,1,1"),
+    "FISHER": (
+        _texts("fuse.fisher"),
+        "Fisher of each of MODELS: a safetensors file, or a task to estimate it on; one for all",
+    ),
+    "NAME": (_text("fuse.name"), "name of the fused model: startline/<name>"),
     "CONTRIBUTORS": (_number("cold_fusion.contributors"), "contributors of an iteration of `make cold-fusion`"),
     "ITERATIONS": (_number("cold_fusion.iterations"), "times that `make cold-fusion` fuses their contributions"),
     "SET": (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,12 @@ def proxy_study(session: SweepSession, tasks: list[str]) -> Study:
 
 
 def score_candidates(
-    session: SweepSession, study: Study, gains: Mapping[tuple[str, str], float]
+    session: SweepSession,
+    study: Study,
+    gains: Mapping[tuple[str, str], float],
+    *,
+    only: Collection[str] | None = None,
+    names: Sequence[str] = tuple(PROXIES),
 ) -> dict[str, ScoredCandidates]:
     """Score every candidate of a study on every target; an intermediate model made under several seeds by its first.
 
@@ -91,11 +97,15 @@ def score_candidates(
         session: opened.
         study: from ``proxy_study``.
         gains: measured gain by (base model, task), points, for the average over other tasks.
+        only: base models to score; None: all.
+        names: scores to compute.
     """
     results: dict[tuple[str, str], CandidateScores] = {}
     ready: list[PlannedCell] = []
     for cell in _first_cells(plan_cells(study)):
         key = (cell.identity.task, cell.identity.base_model)
+        if only is not None and key[1] not in only:
+            continue
         try:
             made = cell.checkpoint or session.storage.models / str(cell.requires)
             if not (made / "config.json").exists():
@@ -103,7 +113,7 @@ def score_candidates(
             ready.append(session.prepare(study, dataclasses.replace(cell, checkpoint=made)))
         except CheckpointError as error:
             results[key] = CandidateScores(base_model=key[1], task=key[0], reason=error.message)
-    for scores in _scored(session, sorted(ready, key=lambda cell: cell.identity.base_model)):
+    for scores in _scored(session, sorted(ready, key=lambda cell: cell.identity.base_model), names):
         results[scores.task, scores.base_model] = scores
     return {
         target.name: _gathered(session.config, study, target.name, results, gains)
@@ -120,15 +130,15 @@ def _first_cells(cells: Iterable[PlannedCell]) -> list[PlannedCell]:
     return list(first.values())
 
 
-def _scored(session: SweepSession, cells: list[PlannedCell]) -> Iterable[CandidateScores]:
+def _scored(session: SweepSession, cells: list[PlannedCell], names: Sequence[str]) -> Iterable[CandidateScores]:
     """Scores as they come, a line for each candidate."""
     orders = [session.order(cell) for cell in cells]
     cluster = session.config.cluster
-    if cluster.address is None and len(orders) <= FEW:
-        yield from _told(score_here(orders, cluster), len(orders))
+    if cluster.address is None and len(orders) <= FEW and not session.up:
+        yield from _told(score_here(orders, cluster, names), len(orders))
     else:
-        with session.cluster():
-            yield from _told(score_on_ray(orders, cluster), len(orders))
+        with contextlib.nullcontext() if session.up else session.cluster():
+            yield from _told(score_on_ray(orders, cluster, names), len(orders))
 
 
 def _told(scores: Iterable[CandidateScores], total: int) -> Iterable[CandidateScores]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ray_app.selection.curves import CurveStore
 from ray_app.selection.matrix import recorded_cells
 from ray_app.selection.rounds import Ledger, LiveRounds, StoppedLedger
-from ray_app.sweeps.plan import PlannedCell
+from ray_app.sweeps.plan import PlannedCell, Study
 from ray_app.sweeps.session import SweepSession
 from tracking.records import holds_score
 
@@ -36,6 +36,7 @@ class LiveSelection:
         session: opened.
         cells: candidate -> its cell on the target, ready to be run unless it is complete.
         ledger: filled in.
+        study: that the cells are of.
         bring_up: brings the cluster up, if it is not yet.
         say: told one line a decision.
     """
@@ -46,12 +47,14 @@ class LiveSelection:
         cells: Mapping[str, PlannedCell],
         ledger: Ledger,
         *,
+        study: Study,
         bring_up: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self.session = session
         self.cells = cells
         self.ledger = ledger
+        self._study = study
         self._bring_up = bring_up
         self._say = say
         self._store = CurveStore(session.storage.curves)
@@ -143,7 +146,7 @@ class LiveSelection:
         if not (self._model(cell) / "config.json").exists():
             self._say(f"{chosen} was trained before and its model not kept: it is trained once more")
             self._bring_up()
-            ready = cell if cell.encoded is not None else self.session.prepare(self.session.study(), cell)
+            ready = cell if cell.encoded is not None else self.session.prepare(self._study, cell)
             if self.session.run([dataclasses.replace(ready, keep=True)]).interrupted:
                 return None, True
         return (self._model(cell) if self._model(cell).exists() else None), False

@@ -31,8 +31,6 @@ class RoundScheduler(TrialScheduler):
         note: told of every change.
     """
 
-    _supports_buffered_results = False
-
     def __init__(
         self,
         rounds: LiveRounds,
@@ -51,6 +49,10 @@ class RoundScheduler(TrialScheduler):
         self._trials: dict[str, Trial] = {}
         self._at: dict[str, int] = {}
         """Stage that the present trial of a candidate has reached."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune stores its scheduler, and this one is made anew from curves."""
+        return {}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """A trial of a candidate was made, the first or one that takes over from a lost one."""
@@ -128,8 +130,6 @@ class AshaRounds(ASHAScheduler):
         note: told of every change.
     """
 
-    _supports_buffered_results = False
-
     def __init__(
         self,
         ledger: StoppedLedger,
@@ -152,6 +152,10 @@ class AshaRounds(ASHAScheduler):
         self._hands_again = hands_again
         self._look_up = look_up
         self._note = note
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune stores its scheduler, and this one is made anew from curves."""
+        return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Note the stage, and what Ray's scheduler makes of it."""

@@ -6,16 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from analysis.proxies import PROXIES
-from analysis.selection.policies import POLICIES
-
 if TYPE_CHECKING:
     from ray_app.config import AppConfig
 
 ASHA = "asha"
 """Ray's own scheduler, beside the policies."""
-SCHEDULERS = (*POLICIES, ASHA)
-"""Names that POLICY= takes."""
 
 
 @dataclass(kw_only=True)
@@ -34,13 +29,23 @@ class SelectConfig:
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
         found = [] if self.k >= 1 else [f"k: {self.k}; recall hands on at least one candidate (K=10)"]
-        if self.policy not in SCHEDULERS:
-            found.append(f"policy: {self.policy!r}; known: {', '.join(SCHEDULERS)}")
-        if self.proxy not in PROXIES:
-            found.append(f"proxy: {self.proxy!r}; known: {', '.join(PROXIES)}")
         if len(set(self.targets)) < len(self.targets):
             found.append(f"targets: {', '.join(self.targets)} names one twice")
         return found
+
+
+def unknown_names(config: SelectConfig) -> list[str]:
+    """Faults of the names, which only the commands that use them can tell: the registries take long to import."""
+    from analysis.proxies import PROXIES
+    from analysis.selection.policies import POLICIES
+
+    schedulers = (*POLICIES, ASHA)
+    found = []
+    if config.policy not in schedulers:
+        found.append(f"POLICY: there is no {config.policy!r}; known: {', '.join(schedulers)}")
+    if config.proxy not in PROXIES:
+        found.append(f"select.proxy: there is no {config.proxy!r}; known: {', '.join(PROXIES)}")
+    return found
 
 
 def staged(config: AppConfig) -> AppConfig:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.proxies import LabelledRows, RefusalError, prepare_rows, score_all
+from analysis.proxies import PROXIES, LabelledRows, RefusalError, prepare_rows, score_all
 from ray_app.probing.settings import ProbeConfig
 from ray_app.sweeps.orders import Order
 from ray_app.sweeps.settings import ClusterConfig
@@ -53,7 +53,9 @@ class CandidateScores:
     """Time it took, the forward pass included unless its features were there."""
 
 
-def score_order(order: Order, shelf: BackboneShelf, *, device: str = "cpu") -> CandidateScores:
+def score_order(
+    order: Order, shelf: BackboneShelf, *, device: str = "cpu", names: Sequence[str] = tuple(PROXIES)
+) -> CandidateScores:
     """Score the base model of an order on the training rows of its task; never raises for what is wrong with the model."""
     from ray_app.sweeps.probe_attempt import features_of
 
@@ -70,7 +72,7 @@ def score_order(order: Order, shelf: BackboneShelf, *, device: str = "cpu") -> C
             source_logits=features.source_logits,
             no_source_head=features.no_source_head,
         )
-        scores = score_all(rows)
+        scores = score_all(rows, names)
     except RefusalError as refusal:
         return CandidateScores(base_model=order.base_name, task=name, reason=str(refusal))
     except WHAT_A_MODEL_RAISES as error:
@@ -83,7 +85,9 @@ def score_order(order: Order, shelf: BackboneShelf, *, device: str = "cpu") -> C
     )
 
 
-def score_here(orders: Iterable[Order], cluster: ClusterConfig) -> Iterator[CandidateScores]:
+def score_here(
+    orders: Iterable[Order], cluster: ClusterConfig, names: Sequence[str] = tuple(PROXIES)
+) -> Iterator[CandidateScores]:
     """Score one order after the other in this process, one model in memory at a time."""
     from ray_app.probing.backbone import BackboneShelf
     from ray_app.sweeps.trial import device_here, prepare_worker
@@ -91,26 +95,28 @@ def score_here(orders: Iterable[Order], cluster: ClusterConfig) -> Iterator[Cand
     prepare_worker(cluster.cpus or os.cpu_count() or 1)
     shelf, device = BackboneShelf(), device_here()
     for order in orders:
-        yield score_order(order, shelf, device=device)
+        yield score_order(order, shelf, device=device, names=names)
 
 
-def score_on_ray(orders: list[Order], cluster: ClusterConfig) -> Iterator[CandidateScores]:
+def score_on_ray(
+    orders: list[Order], cluster: ClusterConfig, names: Sequence[str] = tuple(PROXIES)
+) -> Iterator[CandidateScores]:
     """Score orders on the Ray that is up, each in a task of its own on a warm worker; results come as they are ready."""
     import ray
 
     remote = ray.remote(
         num_cpus=cluster.cpus_per_cell, num_gpus=cluster.gpus_per_cell, max_retries=cluster.max_failures
     )(_score_plain)
-    waiting = [remote.remote(order.plain()) for order in orders]
+    waiting = [remote.remote(order.plain(), tuple(names)) for order in orders]
     while waiting:
         ready, waiting = ray.wait(waiting, num_returns=1)
         yield from ray.get(ready)
 
 
-def _score_plain(plain: dict[str, Any]) -> CandidateScores:
+def _score_plain(plain: dict[str, Any], names: tuple[str, ...]) -> CandidateScores:
     """In a worker: one order."""
     from ray_app.sweeps.trial import device_here, frozen_models, prepare_worker
 
     order = Order.from_plain(plain)
     prepare_worker(order.execution.threads)
-    return score_order(order, frozen_models(), device=device_here())
+    return score_order(order, frozen_models(), device=device_here(), names=names)

@@ -46,6 +46,16 @@ _QUIET = {
 """Tune's own state is not used (a sweep is planned anew from MLflow), so it is written as seldom as can be."""
 
 
+def set_ray_environment(cluster: ClusterConfig) -> None:
+    """What Ray reads when it is first imported: call it before anything that may import Ray in this process."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if cluster.address is None:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on Linux: listen on 127.0.0.1 only
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 @contextlib.contextmanager
 def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
     """A Ray to run on: this machine's own (loopback, token, no dashboard), or the one at ``cluster.address``.
@@ -54,12 +64,7 @@ def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
         ClusterError: it cannot be started or reached.
     """
     local = cluster.address is None
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    if local:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on Linux: listen on 127.0.0.1 only
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    set_ray_environment(cluster)
     paths = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PROJECT), *([paths] if paths else [])])
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -27,7 +27,7 @@ from rich.console import Console
 from ray_app.config import CONF, AppConfig
 from ray_app.hub.task_yaml import read_task_config
 from ray_app.probing.settings import POOLINGS, ProbeConfig
-from ray_app.sweeps.materials import TaskShelf, TaskVariant, require_all
+from ray_app.sweeps.materials import TaskShelf, TaskVariant, check_inputs, require_all
 from ray_app.sweeps.orders import Order, Storage, make_order
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.plan import PlannedCell, Study, base_models, in_running_order, plan_cells, remaining_cells
@@ -86,6 +86,8 @@ class SweepSession:
         )
         self.uploader = Uploader(self.store, self.storage.records, complete=(), writers=config.tracking.n_writers)
         self.tags = run_tags()
+        self.up = False
+        """Whether the cluster is."""
         self._runs = 0
         self._licences: dict[str, str] = {}
 
@@ -130,6 +132,7 @@ class SweepSession:
         method = dataclasses.replace(config.method, precision=settle_precision(config))
         names = [*config.suite.tasks, *(task for group in config.candidates.sources for task in group.tasks)]
         tasks = {name: read_task_config(CONF / "task" / f"{name}.yaml") for name in dict.fromkeys(names)}
+        check_inputs(tasks.values(), config.arch)
         shelf = TaskShelf(tasks, mirror=self.mirror, cache=self.cache, offline=config.offline)
         rule = config.suite.split_rule
         targets = [TaskVariant.of(task, rule, caps) for caps in config.suite.variants() for task in config.suite.tasks]
@@ -180,7 +183,7 @@ class SweepSession:
         return ready
 
     def prepare(self, study: Study, cell: PlannedCell) -> PlannedCell:
-        """Tokenise the cell's task where that was not done yet, and cost the cell."""
+        """Encode the cell's task where that was not done yet, and cost the cell."""
         pretrained = study.checkpoints[study.arch.pretrained.id]
         base = cell.checkpoint or pretrained.path
         length, family = cell.config.max_length or study.method.max_length, study.arch.family
@@ -188,7 +191,7 @@ class SweepSession:
             cell.variant, base, family=family, max_length=length, fingerprint=dict(cell.identity.data)
         )
         study.shelf.encode(cell.variant, base, folder=folder, family=family, max_length=length)
-        tokens = {split: count_tokens(folder / f"{split}.arrow") for split in ("train", "validation", "test")}
+        tokens = count_tokens(folder)
         rows_factor = 1.0 if isinstance(cell.config, ProbeConfig) else 3 * cell.config.max_epochs
         work = pretrained.n_parameters * (rows_factor * tokens["train"] + tokens["validation"] + tokens["test"])
         return dataclasses.replace(cell, encoded=folder, cost=float(work))
@@ -201,7 +204,11 @@ class SweepSession:
         with ray_cluster(self.config.cluster):
             check_resources(self.config.cluster)
             self.uploader.start()
-            yield
+            self.up = True
+            try:
+                yield
+            finally:
+                self.up = False
 
     def order(self, cell: PlannedCell) -> Order:
         """What a worker is handed for a cell that is ready."""
@@ -336,11 +343,12 @@ def settled_probe(config: AppConfig, method: FinetuneConfig) -> ProbeConfig:
     )
 
 
-def count_tokens(path: Path) -> int:
-    """Tokens of a tokenised split."""
-    from ray_app.training.tokens import EncodedSplit
+def count_tokens(folder: Path) -> dict[str, int]:
+    """Tokens of each split of an encoded task; of images squares of 16 pixels."""
+    from ray_app.training.tokens import SPLITS, EncodedTask
 
-    return int(np.sum(EncodedSplit(path).lengths))
+    task = EncodedTask(folder)
+    return {split: int(np.sum(task[split].lengths)) for split in SPLITS}
 
 
 def run_tags() -> dict[str, str]:
