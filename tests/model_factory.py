@@ -22,7 +22,10 @@ SENTENCES = (
 """Text the tokenizers are built from."""
 
 KINDS = ("bert", "roberta", "t5")
-"""Architectures that can be made."""
+"""Architectures of text that can be made."""
+
+IMAGE_KINDS = ("vit", "deit", "beit", "swin", "poolformer")
+"""Architectures of images of 32 x 32 pixels that can be made."""
 
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz.,?"
 
@@ -33,7 +36,7 @@ def tiny_model(kind: str, *, seed: int = 0) -> Path:
     """Folder of a tiny checkpoint, made once a test session. Read only: copy it to change it.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `KINDS` or `IMAGE_KINDS`.
         seed: of its weights.
     """
     return _cached_model(kind, seed)
@@ -55,14 +58,15 @@ def build_model(kind: str, folder: Path, *, seed: int = 0, max_shard_size: str =
     """Make a tiny checkpoint: two layers of width 32, its own vocabulary of a few hundred tokens.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `KINDS` or `IMAGE_KINDS`.
         folder: where to put it.
         seed: of its weights; the random state of the caller is left as it was.
         max_shard_size: as of ``save_pretrained``; small values make several files and an index.
     """
     import torch
 
-    tokenizer, model_class, config = {"bert": _bert, "roberta": _roberta, "t5": _t5}[kind]()
+    makers = {"bert": _bert, "roberta": _roberta, "t5": _t5}
+    tokenizer, model_class, config = makers[kind]() if kind in makers else _of_images(kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class(config)
@@ -146,6 +150,38 @@ def _t5() -> tuple[Any, Any, Any]:
     )
     config.decoder_start_token_id = 0  # stands in the config.json of every published T5
     return tokenizer, T5ForConditionalGeneration, config
+
+
+def _of_images(kind: str) -> tuple[Any, Any, Any]:
+    """An image processor in place of the tokenizer; BEiT resamples otherwise, PoolFormer crops."""
+    import transformers as t
+
+    size = {**_size(0), "image_size": 32, "patch_size": 8}
+    del size["vocab_size"]
+    configs = {
+        "vit": lambda: t.ViTConfig(**size),
+        "deit": lambda: t.DeiTConfig(**size),
+        "beit": lambda: t.BeitConfig(
+            **size, vocab_size=64, use_relative_position_bias=True, use_absolute_position_embeddings=False
+        ),
+        "swin": lambda: t.SwinConfig(
+            image_size=32, patch_size=2, embed_dim=16, depths=[2, 2], num_heads=[2, 2], window_size=4
+        ),
+        "poolformer": lambda: t.PoolFormerConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32]),
+    }
+    processor = {
+        "deit": t.DeiTImageProcessorPil,
+        "beit": t.BeitImageProcessorPil,
+        "poolformer": t.PoolFormerImageProcessorPil,
+    }.get(kind, t.ViTImageProcessorPil)
+    names = {"vit": "ViT", "deit": "DeiT", "beit": "Beit", "swin": "Swin", "poolformer": "PoolFormer"}
+    model_class = getattr(t, f"{names[kind]}ForImageClassification")
+    square = {"height": 32, "width": 32}
+    given = {
+        "deit": {"size": {"height": 36, "width": 36}, "crop_size": square},
+        "poolformer": {"crop_size": square, "size": {"shortest_edge": 32}},
+    }
+    return processor(**given.get(kind, {"size": square})), model_class, configs[kind]()
 
 
 def _words(*, lower: bool) -> list[str]:

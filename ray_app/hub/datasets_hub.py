@@ -24,6 +24,7 @@ from ray_app.hub.hub_cache import Listing, cached_file, noted_listing, snapshot_
 from ray_app.hub.patience import Patience
 from ray_app.hub.refusals import RepoKind, unreachable
 from ray_app.hub.task_data import require_hub_id
+from ray_app.hub.task_rows import label_column
 from ray_app.hub.tasks import ROLES, TaskConfig
 from tracking.errors import TaskDataError, UnreachableError
 
@@ -199,9 +200,9 @@ def _read_parquet(path: Path, config: TaskConfig) -> pa.Table:
     """The task's columns of a Parquet file; all columns where one is missing, so that the reader can name what there is."""
     with pq.ParquetFile(path) as file:
         present = set(file.schema_arrow.names)
-        asked = [config.text_columns, config.text_columns_fallback]
-        columns = next((names for names in asked if names and {*names, config.label_column} <= present), None)
-        return file.read(columns=[*columns, config.label_column] if columns else None)
+        label = label_column(config, present)
+        columns = next((names for names in config.column_choices if {*names, label} <= present), None)
+        return file.read(columns=[*columns, label] if columns else None)
 
 
 def _joined(parts: list[pa.Table], *, config: TaskConfig, split: str) -> pa.Table:

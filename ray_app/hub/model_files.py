@@ -24,13 +24,18 @@ TOKENIZER_FILES = VOCABULARY_FILES | {
 }
 """All files a tokenizer is made of."""
 
-IDENTITY_FILES = TOKENIZER_FILES | {"config.json", "preprocessor_config.json", "model.safetensors.index.json"}
+PROCESSOR_FILES = frozenset({"preprocessor_config.json", "processor_config.json"})
+"""All files an image processor is made of; transformers prefers what the second says of images, where it is there."""
+
+IDENTITY_FILES = TOKENIZER_FILES | PROCESSOR_FILES | {"config.json", "model.safetensors.index.json"}
 """Files besides the weights that decide the numbers."""
 
 FETCHED_FILES = IDENTITY_FILES | {"generation_config.json", "README.md"}
 """Files besides the weights that are fetched; README.md is the model card."""
 
-VISION_TYPES = frozenset({"vit", "deit", "beit", "swin", "swinv2", "convnext", "convnextv2", "dinov2"})
+VISION_TYPES = frozenset(
+    {"vit", "deit", "beit", "swin", "swinv2", "convnext", "convnextv2", "dinov2", "poolformer", "vit_msn"}
+)
 """Architectures that read images: an image processor takes the place of the tokenizer."""
 
 MODEL_TYPES = VISION_TYPES | {

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from ray_app.hub.mirror import find_task_folder
+from ray_app.hub.mirror import TASK_PLACES, find_task_folder
 from ray_app.hub.splits import RULES_VERSION, SplitPlan, cap_rows, cut_rows, cut_size, draw_order, plan_splits
-from ray_app.hub.task_rows import LABEL, RawSplit, RoleRows, read_role, unreadable
+from ray_app.hub.task_rows import LABEL, RawSplit, RoleRows, read_role, row_ids, unreadable
 from ray_app.hub.tasks import ROLES, SplitCaps, SplitRule, TaskConfig
 from tracking.errors import TaskDataError
 
@@ -33,7 +32,8 @@ class TaskData:
     config: TaskConfig
     """The task."""
     splits: dict[str, pa.Table]
-    """train, validation, test -> the text columns (string, no nulls), then 'label' (int64 class ids, or float64)."""
+    """train, validation, test -> the text columns (string, no nulls) or the image column (bytes and path), then 'label' (int64
+    class ids, or float64)."""
     revision: str
     """Hub commit, or 'sha256:<16 hex>' of the mirror's files."""
     facts: dict[str, str | int]
@@ -41,7 +41,8 @@ class TaskData:
 
     @property
     def text_columns(self) -> list[str]:
-        """The text columns in order, as they are called in ``splits`` (a copy of the data may need the fallback names)."""
+        """The text columns in order, as they are called in ``splits`` (a copy of the data may need the fallback names); of a
+        task of images its image column."""
         return [name for name in self.splits["train"].column_names if name != LABEL]
 
 
@@ -153,6 +154,9 @@ def task_fingerprint(
 ) -> dict[str, object]:
     """Everything that defines the task's texts, labels and rows, as plain JSON values, for hashing into a cell's key."""
     stated = {name: value for name, value in asdict(config).items() if name not in _NOT_IDENTITY}
+    for name in ("image_columns", "label_column_fallback"):
+        if not stated[name]:  # its absence says the same, and cells from before it keep their keys
+            del stated[name]
     plain = {name: value.value if isinstance(value, Enum) else value for name, value in stated.items()}
     return {
         **plain,
@@ -170,8 +174,9 @@ def _mirror_files(config: TaskConfig, mirror: Path) -> dict[str, Path]:
     present = {role: path for role, path in files.items() if path.is_file()}
     if "train" not in present:
         found = f"it has {_listed(path.name for path in present.values())} only" if present else "there is no such file"
+        place = TASK_PLACES[-1 if config.is_image else 0]
         raise TaskDataError(
-            f"task {config.name}: expected {mirror}/tasks/{config.name}/train.parquet in the mirror, but {found}; "
+            f"task {config.name}: expected {mirror}/{place}/{config.name}/train.parquet in the mirror, but {found}; "
             "put it there, or run without the mirror",
             task=config.name,
         )
@@ -226,7 +231,7 @@ def _split(
     config: TaskConfig, tables: dict[str, pa.Table], plan: SplitPlan, *, seed: int, facts: dict[str, str | int]
 ) -> dict[str, pa.Table]:
     """The three splits of the plan, cut from train where it says so, with what was found about shared texts."""
-    ids = _text_ids(tables)
+    ids = row_ids(tables)
     tables_by_role = {role: tables[source] for role, source in plan.sources.items()}
     ids_by_role = {role: ids[source] for role, source in plan.sources.items()}
     size = cut_size(tables["train"].num_rows)
@@ -245,23 +250,6 @@ def _split(
         facts[f"{role}.rows_repeated"] = len(ids_by_role[role]) - len(np.unique(ids_by_role[role]))
         facts[f"{role}.rows_shared_with_train"] = int(np.isin(ids_by_role[role], ids_by_role["train"]).sum())
     return {role: tables_by_role[role] for role in ROLES}
-
-
-def _text_ids(tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.int64]]:
-    """Per split, (n_rows,) numbers that are equal for rows whose text fields are all equal, within and between splits."""
-    joined = []
-    for table in tables.values():
-        texts = [column.cast(pa.large_string()) for column in table.drop_columns([LABEL]).columns]
-        joined += pc.binary_join_element_wise(*texts, pa.scalar("\x1f", pa.large_string())).chunks
-    ids = (
-        pa.chunked_array(joined, pa.large_string())
-        .combine_chunks()
-        .dictionary_encode()
-        .indices.to_numpy()
-        .astype(np.int64)
-    )
-    ends = np.cumsum([table.num_rows for table in tables.values()])
-    return dict(zip(tables, np.split(ids, ends[:-1]), strict=True))
 
 
 def _facts_of_reading(read: Mapping[str, RoleRows], plan: SplitPlan) -> dict[str, str | int]:

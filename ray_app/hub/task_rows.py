@@ -1,20 +1,25 @@
-"""One role's rows as one table: the text columns as strings, then 'label', whatever the files called and typed them."""
+"""One role's rows as one table: the text columns as strings, or the images, then 'label', whatever the files called them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ray_app.hub.task_labels import read_labels
 from ray_app.hub.tasks import TaskConfig
 from tracking.errors import TaskDataError
 
+IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
+"""An image as ``datasets`` stores it: the bytes of its file, and a name to tell it by."""
 LABEL = "label"
 """Name of the label column once read."""
 
@@ -27,7 +32,7 @@ class RoleRows:
     """Labelled rows of one role, before any cutting, and what reading them did."""
 
     table: pa.Table
-    """Text columns (string, no nulls), then 'label' (int64 class ids, or float64 numbers)."""
+    """Text columns (string, no nulls) or the image column (`IMAGE`, no nulls), then 'label' (int64 class ids, or float64)."""
     rows_read: int
     """Rows in the files."""
     rows_unlabelled: int
@@ -46,7 +51,7 @@ def read_role(config: TaskConfig, role: str, parts: Sequence[RawSplit]) -> RoleR
     read = [_read_part(config, table, where) for part in parts for table in _tables(config, part, where)]
     if len({tuple(rows.table.column_names) for rows in read}) > 1:
         raise TaskDataError(
-            f"{where}: its files differ in their text columns; expected the same in all of them", task=config.name
+            f"{where}: its files differ in their columns; expected the same in all of them", task=config.name
         )
     rows_read = sum(rows.rows_read for rows in read)
     if rows_read == 0:
@@ -61,6 +66,32 @@ def read_role(config: TaskConfig, role: str, parts: Sequence[RawSplit]) -> RoleR
         rows_unlabelled=sum(rows.rows_unlabelled for rows in read),
         null_texts=sum(rows.null_texts for rows in read),
     )
+
+
+def row_ids(tables: Mapping[str, pa.Table]) -> dict[str, NDArray[np.int64]]:
+    """Per split, (n_rows,) numbers that are equal for rows whose text fields (or image files) are equal, within and between
+    splits."""
+    joined = []
+    for table in tables.values():
+        texts = [_as_text(column) for column in table.drop_columns([LABEL]).columns]
+        joined += pc.binary_join_element_wise(*texts, pa.scalar("\x1f", pa.large_string())).chunks
+    ids = (
+        pa.chunked_array(joined, pa.large_string())
+        .combine_chunks()
+        .dictionary_encode()
+        .indices.to_numpy()
+        .astype(np.int64)
+    )
+    ends = np.cumsum([table.num_rows for table in tables.values()])
+    return dict(zip(tables, np.split(ids, ends[:-1]), strict=True))
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as text to compare rows by: itself, or the digests of its images' bytes."""
+    if column.type != IMAGE:
+        return column.cast(pa.large_string())
+    digests = [hashlib.sha256(image.as_buffer()).hexdigest() for image in pc.struct_field(column, "bytes")]
+    return pa.chunked_array([pa.array(digests, pa.large_string())])
 
 
 def unreadable(config: TaskConfig, path: Path, error: Exception) -> TaskDataError:
@@ -92,25 +123,36 @@ def _read_file(config: TaskConfig, path: Path, where: str) -> pa.Table:
 
 
 def _check_columns(config: TaskConfig, present: Sequence[str], where: str) -> list[str]:
-    """The columns to be read: the text columns, or all of the fallback ones, and the label column."""
-    options = [config.text_columns, config.text_columns_fallback]
-    texts = next((names for names in options if names and set(names) <= set(present)), None)
-    if texts is not None and config.label_column in present:
-        return [*texts, config.label_column]
-    missing = [name for name in [*config.text_columns, config.label_column] if name not in present]
+    """The columns to be read: those of the first choice that is there, and the label column."""
+    choices = config.column_choices
+    inputs = next((names for names in choices if set(names) <= set(present)), None)
+    label = label_column(config, present)
+    if inputs is not None and label in present:
+        return [*inputs, label]
+    missing = [name for name in [*(inputs or choices[0]), config.label_column] if name not in present]
     raise TaskDataError(
         f"{where}: no column {', '.join(map(repr, missing))}; the columns are {', '.join(map(repr, present))}; "
-        f"set text_columns and label_column in conf/task/{config.name}.yaml, or repair the data",
+        f"set {'image_columns' if config.is_image else 'text_columns'} and label_column in conf/task/{config.name}.yaml, or "
+        "repair the data",
         task=config.name,
         missing=missing,
     )
 
 
+def label_column(config: TaskConfig, present: Collection[str]) -> str:
+    """The column of the labels; its fallback where only that is there."""
+    fallback = config.label_column_fallback
+    if fallback is not None and fallback in present and config.label_column not in present:
+        return fallback
+    return config.label_column
+
+
 def _read_part(config: TaskConfig, table: pa.Table, where: str) -> RoleRows:
     *texts, label = _check_columns(config, table.column_names, where)
-    labels = read_labels(table.select([label]), config=config, where=where)
+    labels = read_labels(table.select([label]), config=replace(config, label_column=label), where=where)
     kept = pa.array(labels.labelled)
-    columns = [_text(table.column(name).filter(kept), name, where, config) for name in texts]
+    read = _image if config.is_image else _text
+    columns = [read(table.column(name).filter(kept), name, where, config) for name in texts]
     values = pa.array(labels.values[labels.labelled])
     return RoleRows(
         table=pa.table([*(column for column, _ in columns), values], names=[*texts, LABEL]),
@@ -135,6 +177,35 @@ def _text(column: pa.ChunkedArray, name: str, where: str, config: TaskConfig) ->
             task=config.name,
         )
     return pc.fill_null(column.cast(pa.string()), ""), column.null_count
+
+
+def _image(column: pa.ChunkedArray, name: str, where: str, config: TaskConfig) -> tuple[pa.ChunkedArray, int]:
+    """The column as `IMAGE`, whether it holds bytes or the struct of ``datasets``; a row without bytes is an error."""
+    kind = column.type
+    content, names = column, None
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        content = pc.struct_field(column, "bytes")
+        names = pc.struct_field(column, "path") if kind.get_field_index("path") >= 0 else None
+    if not (pa.types.is_binary(content.type) or pa.types.is_large_binary(content.type)):
+        raise TaskDataError(
+            f"{where}: column {name!r} has type {kind}; expected encoded images, as bytes or as datasets' struct of bytes and "
+            "path; check image_columns, or write the files' bytes into the column",
+            task=config.name,
+        )
+    if content.null_count:
+        row = int(pc.index(pc.is_null(content), True).as_py())
+        path = names[row].as_py() if names is not None else None
+        raise TaskDataError(
+            f"{where}: {content.null_count} of {len(content)} images have no bytes (the first is labelled row {row}"
+            f"{f', which has only the path {path!r}' if path else ''}); write the files' bytes into the column",
+            task=config.name,
+        )
+    paths = names.chunks if names is not None else [pa.nulls(len(chunk)) for chunk in content.chunks]
+    chunks = [
+        pa.StructArray.from_arrays([held.cast(pa.large_binary()), path.cast(pa.string())], fields=list(IMAGE))
+        for held, path in zip(content.chunks, paths, strict=True)
+    ]
+    return pa.chunked_array(chunks, IMAGE), 0
 
 
 def _is_plain(kind: pa.DataType) -> bool:

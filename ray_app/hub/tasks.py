@@ -65,8 +65,13 @@ class TaskConfig:
     """Text fields in order: the first is segment A, all others segment B."""
     text_columns_fallback: list[str] = field(default_factory=list)
     """Text fields read instead where a copy of the data lacks the ones above (some copies join or rename them)."""
+    image_columns: list[str] = field(default_factory=list)
+    """Of a task of images, in place of text: the names its image column has in the copies of the data; the first that is there
+    is read."""
     label_column: str = "label"
     """Column holding the class or the number."""
+    label_column_fallback: str | None = None
+    """Column read instead where a copy of the data lacks that one."""
     label_names: list[str] = field(default_factory=list)
     """Class names in the order of our label ids; empty for regression. Labels are mapped by these names."""
     label_words: list[str] = field(default_factory=list)
@@ -81,6 +86,18 @@ class TaskConfig:
     """Groups of the papers it belongs to: general, nli, twitter, site36."""
     notes: str = ""
     """What a user has to know (withdrawn, differs from the original, ...)."""
+
+    @property
+    def is_image(self) -> bool:
+        """True when a row is an image and not a text."""
+        return bool(self.image_columns)
+
+    @property
+    def column_choices(self) -> list[list[str]]:
+        """Columns that a row may be read from, the best first; all names of one choice are needed."""
+        if self.is_image:
+            return [[name] for name in self.image_columns]
+        return [names for names in (self.text_columns, self.text_columns_fallback) if names]
 
     @property
     def is_regression(self) -> bool:
@@ -117,14 +134,19 @@ class TaskConfig:
         return found
 
     def _column_faults(self) -> list[str]:
-        found = [] if self.text_columns else ["text_columns: empty; name at least one text column"]
-        for name in ("text_columns", "text_columns_fallback"):
+        found = []
+        if not self.text_columns and not self.is_image:
+            found.append("text_columns: empty; name at least one text column, or image_columns for a task of images")
+        if self.is_image and (self.text_columns or self.text_columns_fallback):
+            found.append("text_columns: given beside image_columns; a row is a text or an image, not both")
+        for name in ("text_columns", "text_columns_fallback", "image_columns"):
             columns = getattr(self, name)
             found += [f"{name}: {column!r} is named twice" for column in sorted(_repeated(columns))]
             if self.label_column in columns:
                 found.append(f"{name}: {self.label_column!r} is the label column")
             elif "label" in columns:
-                found.append(f"{name}: a text column may not be called 'label', the name of the labels once read")
+                kind = "image" if self.is_image else "text"
+                found.append(f"{name}: a {kind} column may not be called 'label', the name of the labels once read")
         return found
 
     def _label_faults(self) -> list[str]:

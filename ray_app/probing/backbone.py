@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 
-from ray_app.training.models import IncompleteCheckpointError, head_modules, lacking_pooler, read_weights
+from ray_app.training.models import IncompleteCheckpointError, auto_class, head_modules, lacking_pooler, read_weights
 from ray_app.training.tokens import Family
+
+_CLASSIFIERS = ("ForSequenceClassification", "ForImageClassification", "ForImageClassificationWithTeacher")
+"""How a model with a classification head is called in a config.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,8 @@ class Backbone:
     model: Any
     """A transformers model (``nn.Module``); of a text-to-text model, its encoder."""
     family: Family
+    head: tuple[str, ...] = ()
+    """Names of the modules of its own head; none of a text-to-text model."""
     no_source_head: str
     """Why the answers of its own head mean nothing; empty when the head is a trained one."""
 
@@ -33,11 +38,9 @@ def load_backbone(path: Path, family: Family) -> Backbone:
         CheckpointError: files are missing or damaged.
         IncompleteCheckpointError: the weights lack tensors of the backbone, or hold non-finite values.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
-
     text_to_text = family is Family.TEXT_TO_TEXT
     with torch.random.fork_rng(devices=[]):
-        model, info = read_weights(AutoModelForSeq2SeqLM if text_to_text else AutoModelForSequenceClassification, path)
+        model, info = read_weights(auto_class(family), path)
     head = () if text_to_text else head_modules(model, path)
     made_new = lacking_pooler(model, info, head, path)
     lacking = {str(name) for name in info["missing_keys"]}
@@ -59,13 +62,15 @@ def load_backbone(path: Path, family: Family) -> Backbone:
             model=model.get_encoder(), family=family, no_source_head="a text-to-text model has no classification head"
         )
     missing_head = sorted(name for name in lacking if name.rpartition(".")[0] in head)
-    return Backbone(model=model, family=family, no_source_head=_why_no_head(model.config, missing_head, made_new))
+    return Backbone(
+        model=model, family=family, head=head, no_source_head=_why_no_head(model.config, missing_head, made_new)
+    )
 
 
 def _why_no_head(config: Any, missing_head: list[str], made_new: list[str]) -> str:
     """Why the model's own head cannot be asked; empty when it can."""
     named = list(config.architectures or [])
-    if not any(name.endswith("ForSequenceClassification") for name in named):
+    if not any(name.endswith(_CLASSIFIERS) for name in named):
         return f"the checkpoint has no classification head (it is a {', '.join(named) or 'model of unnamed kind'})"
     if missing_head:
         return f"the checkpoint names a classification head but holds no weights of it ({missing_head[0]})"

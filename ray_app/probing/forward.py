@@ -12,10 +12,11 @@ import torch
 
 from ray_app.probing.backbone import Backbone
 from ray_app.probing.settings import POOLINGS, Pooling
-from ray_app.training.batches import PAD_TO, collate, in_length_order
+from ray_app.training.batches import PAD_TO, collate, in_length_order, place
 from ray_app.training.models import longest_input
+from ray_app.training.pixels import PIXEL_VALUES
 from ray_app.training.settings import Precision
-from ray_app.training.tokens import EncodedSplit
+from ray_app.training.tokens import Family, Split
 from tracking.errors import InputError
 
 SOURCE = "source"
@@ -27,7 +28,7 @@ Vectors = dict[str, np.ndarray]
 
 def walk_split(
     backbone: Backbone,
-    split: EncodedSplit,
+    split: Split,
     *,
     pad_id: int,
     max_tokens: int,
@@ -56,7 +57,7 @@ def walk_split(
             yield from _within_memory(backbone, split, rows, pad_id=pad_id, precision=precision, device=place)
 
 
-def _check_length(backbone: Backbone, split: EncodedSplit) -> None:
+def _check_length(backbone: Backbone, split: Split) -> None:
     """Refuse rows that the model has no positions for, which torch reports as an index that is out of range."""
     limit = longest_input(backbone.model)
     longest = -(-int(split.lengths.max(initial=0)) // PAD_TO) * PAD_TO
@@ -71,7 +72,7 @@ def _check_length(backbone: Backbone, split: EncodedSplit) -> None:
 
 def _within_memory(
     backbone: Backbone,
-    split: EncodedSplit,
+    split: Split,
     rows: np.ndarray,
     *,
     pad_id: int,
@@ -80,11 +81,9 @@ def _within_memory(
 ) -> list[tuple[np.ndarray, Vectors]]:
     """Vectors of one micro-batch; out of memory asks for its halves."""
     try:
-        inputs = {
-            name: tensor.to(device, non_blocking=True)
-            for name, tensor in collate(split, rows, pad_id=pad_id).inputs.items()
-        }
-        return [(rows, _pool(backbone, inputs, precision))]
+        inputs = place(collate(split, rows, pad_id=pad_id), device).inputs
+        pool = _pool_images if backbone.family is Family.IMAGE else _pool
+        return [(rows, pool(backbone, inputs, precision))]
     except (torch.OutOfMemoryError, MemoryError):
         if len(rows) == 1:
             raise
@@ -125,6 +124,39 @@ def _pool(backbone: Backbone, inputs: dict[str, torch.Tensor], precision: Precis
         firsts = [layer[:, 0].float() for layer in layers]
         found |= {Pooling.FIRST: firsts[-1], Pooling.FIRST_LAYERS: torch.stack(firsts).mean(dim=0)}
     vectors = {pooling.value: tensor.cpu().numpy() for pooling, tensor in found.items()}
+    if not backbone.no_source_head:
+        vectors[SOURCE] = outputs.logits.float().cpu().numpy()
+    return vectors
+
+
+def _pool_images(backbone: Backbone, inputs: dict[str, torch.Tensor], precision: Precision) -> Vectors:
+    """Vectors of one batch of images.
+
+    mean = mean over the places (tokens, or height and width) of the backbone's last output; head = what reaches the first module of
+    the classification head.
+    """
+    model = backbone.model
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep_last(_module: Any, _given: Any, output: Any) -> None:
+        seen[Pooling.MEAN.value] = output.last_hidden_state
+
+    def keep_head(_module: Any, given: Any) -> None:
+        seen[Pooling.HEAD.value] = given[0]
+
+    hooks = [
+        getattr(model, model.base_model_prefix).register_forward_hook(keep_last),
+        model.get_submodule(backbone.head[0]).register_forward_pre_hook(keep_head),
+    ]
+    try:
+        with _arithmetic(precision, inputs[PIXEL_VALUES].device.type):
+            outputs = model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    last = seen[Pooling.MEAN.value].float()
+    seen[Pooling.MEAN.value] = last.mean(dim=(2, 3)) if last.ndim == 4 else last.mean(dim=1)  # maps come channels first
+    vectors = {name: tensor.float().cpu().numpy() for name, tensor in seen.items()}
     if not backbone.no_source_head:
         vectors[SOURCE] = outputs.logits.float().cpu().numpy()
     return vectors

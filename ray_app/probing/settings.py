@@ -23,18 +23,23 @@ class Pooling(Enum):
     FIRST = "first"
     MEAN_LAYERS = "mean_layers"
     FIRST_LAYERS = "first_layers"
+    HEAD = "head"
     mean = "mean"
     first = "first"
     mean_layers = "mean_layers"
     first_layers = "first_layers"
+    head = "head"
 
 
 POOLINGS = {
     Family.ENCODER: (Pooling.MEAN, Pooling.FIRST, Pooling.MEAN_LAYERS, Pooling.FIRST_LAYERS),
     Family.TEXT_TO_TEXT: (Pooling.MEAN, Pooling.MEAN_LAYERS),
+    Family.IMAGE: (Pooling.MEAN, Pooling.HEAD),
 }
 """What a forward pass of each family leaves: mean over tokens or first token ([CLS], <s>), of the last layer or averaged over all
-layers (the embeddings are none). The encoder of a text-to-text model has no first token of its own meaning."""
+layers (the embeddings are none). The encoder of a text-to-text model has no first token of its own meaning. Of images: mean over all
+places of the last layer's output, or what the model's own classification head reads (the class token of ViT and DeiT, the normalised
+mean of the patches of BEiT, the mean of Swin), which every architecture has."""
 
 
 @dataclass(kw_only=True)

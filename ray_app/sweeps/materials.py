@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_app.hub.checkpoints import Checkpoint, ModelRef, find_checkpoints
-from ray_app.hub.model_files import TOKENIZER_FILES
+from ray_app.hub.model_files import PROCESSOR_FILES, TOKENIZER_FILES
 from ray_app.hub.splits import RULES_VERSION
 from ray_app.hub.task_data import (
     TaskData,
@@ -22,9 +22,11 @@ from ray_app.hub.task_data import (
     task_fingerprint,
 )
 from ray_app.hub.tasks import SplitCaps, SplitRule, TaskConfig
+from ray_app.sweeps.settings import ArchConfig
+from ray_app.training.pixels import PIXELS_VERSION
 from ray_app.training.tokens import FORMAT_VERSION, Family, TaskFacts
 from tracking.cells import digest
-from tracking.errors import InputError, StartlineError
+from tracking.errors import ConfigError, InputError, StartlineError
 
 Say = Callable[[str], None]
 
@@ -135,25 +137,25 @@ class TaskShelf:
     def encoded_folder(
         self, variant: TaskVariant, checkpoint: Path, *, family: Family, max_length: int, fingerprint: dict[str, object]
     ) -> Path:
-        """Where the tokenised variant belongs; the name tells all that decides its content."""
-        name = digest(
-            [FORMAT_VERSION, RULES_VERSION, tokenizer_digest(checkpoint), family.value, max_length, fingerprint]
-        )
-        return self.cache / "tokens" / f"{variant.name}-{name}"
+        """Where the encoded variant belongs; the name tells all that decides its content."""
+        images = family is Family.IMAGE
+        made_by: list[object] = [tokenizer_digest(checkpoint), family.value, max_length]
+        if images:  # a length has no meaning there
+            made_by = [processor_digest(checkpoint), family.value, PIXELS_VERSION]
+        name = digest([FORMAT_VERSION, RULES_VERSION, *made_by, fingerprint])
+        return self.cache / ("pixels" if images else "tokens") / f"{variant.name}-{name}"
 
     def encode(self, variant: TaskVariant, checkpoint: Path, *, folder: Path, family: Family, max_length: int) -> None:
-        """Tokenise a variant into ``folder``, unless it is there."""
+        """Encode a variant into ``folder``, unless it is there: tokenised, or decoded and resized."""
         if (folder / "meta.json").exists():
             return
-        from transformers import AutoTokenizer
-
+        from ray_app.training.models import load_reader
         from ray_app.training.tokens import encode_task
 
         data = self.read(variant)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
         encode_task(
             folder,
-            tokenizer,
+            load_reader(checkpoint, family),
             data.splits,
             self.facts(variant.name),
             text_columns=data.text_columns,
@@ -162,11 +164,36 @@ class TaskShelf:
         )
 
 
+def check_inputs(tasks: Iterable[TaskConfig], arch: ArchConfig) -> None:
+    """Refuse tasks of text for a model of images, and the other way round.
+
+    Raises:
+        ConfigError: naming all of them.
+    """
+    images = arch.family is Family.IMAGE
+    reads, needs = ("images", "an architecture of text") if images else ("text", "an architecture of family image")
+    wrong = [task.name for task in tasks if task.is_image != images]
+    if wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)}: {'tasks' if len(wrong) > 1 else 'a task'} of {'text' if images else 'images'}, and ARCH={arch.name} "
+            f"reads {reads}; choose {needs}, or other tasks with SUITE= or TASKS="
+        )
+
+
 def tokenizer_digest(folder: Path) -> str:
     """16 hex digits over the tokenizer files of a checkpoint: candidates that share a tokenizer share tokenised data."""
+    return _files_digest(folder, TOKENIZER_FILES)
+
+
+def processor_digest(folder: Path) -> str:
+    """16 hex digits over the image processor of a checkpoint (size, crop, resampling, mean, deviation)."""
+    return _files_digest(folder, PROCESSOR_FILES)
+
+
+def _files_digest(folder: Path, names: Collection[str]) -> str:
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.name in TOKENIZER_FILES:
+        if path.name in names:
             whole.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return whole.hexdigest()[:16]
 

@@ -25,7 +25,7 @@ class ArchConfig:
     name: str
     """Name used everywhere (ARCH=, experiment in MLflow, result files)."""
     family: Family = Family.ENCODER
-    """Classification head on an encoder, or text to text."""
+    """Classification head on an encoder, text to text, or classification head on a model of images."""
     pretrained: ModelRef
     """The pretrained model that every gain is measured against."""
     model_types: list[str]
@@ -36,6 +36,11 @@ class ArchConfig:
         found = [f"name: {text}" for text in faults_of(check_hub_id, self.name)]
         if not self.model_types:
             found.append("model_types: empty; name at least one model_type of config.json")
+        images = self.family is Family.IMAGE
+        wrong = [kind for kind in self.model_types if (kind in VISION_TYPES) != images]
+        if wrong:
+            reads = "images" if images else "text"
+            found.append(f"model_types: {', '.join(wrong)}; family {self.family.value} is of models that read {reads}")
         return found
 
 

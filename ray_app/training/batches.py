@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ray_app.training.tokens import EncodedSplit
+from ray_app.training.pixels import PIXEL_VALUES, PixelSplit, Scaling
+from ray_app.training.tokens import Split
 
 PAD_TO = 8
 """Padded lengths are multiples of this, which matrix units like."""
@@ -21,11 +22,14 @@ class MicroBatch:
     rows: np.ndarray
     """Row numbers in the split, shape (n_rows,)."""
     inputs: dict[str, torch.Tensor]
-    """input_ids, attention_mask and, where the task has pairs, token_type_ids; each (n_rows, length), int64."""
+    """input_ids, attention_mask and, where the task has pairs, token_type_ids; each (n_rows, length), int64. Of images
+    pixel_values: (n_rows, height, width, 3) uint8 until ``place`` makes them numbers."""
     labels: torch.Tensor
     """Class ids (int64) or numbers (float32), shape (n_rows,)."""
     n_tokens: int
-    """Tokens that are not padding."""
+    """Tokens that are not padding; of images patches."""
+    scaling: Scaling | None = None
+    """What makes bytes of images numbers; None for text, and once done."""
 
     @property
     def length(self) -> int:
@@ -53,9 +57,14 @@ def cut(rows: np.ndarray, lengths: np.ndarray, *, max_tokens: int) -> list[np.nd
     return pieces
 
 
-def collate(split: EncodedSplit, rows: np.ndarray, *, pad_id: int, pad_to: int | None = None) -> MicroBatch:
-    """Pad the given rows, at least one, to their longest (a multiple of 8), or to ``pad_to`` tokens where given."""
+def collate(split: Split, rows: np.ndarray, *, pad_id: int, pad_to: int | None = None) -> MicroBatch:
+    """Put the given rows, at least one, together; tokens are padded to the longest (a multiple of 8), or to ``pad_to``."""
     lengths = split.lengths[rows]
+    labels = split.labels[rows]
+    as_label = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
+    if isinstance(split, PixelSplit):
+        pixels = {PIXEL_VALUES: torch.from_numpy(split.pixels(rows))}
+        return MicroBatch(rows=rows, inputs=pixels, labels=as_label, n_tokens=int(lengths.sum()), scaling=split.scaling)
     width = int(-(-lengths.max() // PAD_TO) * PAD_TO) if pad_to is None else pad_to
     places = np.arange(width)[None, :] < lengths[:, None]
     ends = np.cumsum(lengths)
@@ -67,11 +76,19 @@ def collate(split: EncodedSplit, rows: np.ndarray, *, pad_id: int, pad_to: int |
         segments = np.zeros(places.shape, dtype=np.int64)
         segments[places] = split.segments[source]
         inputs["token_type_ids"] = torch.from_numpy(segments)
-    labels = split.labels[rows]
-    as_label = torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64))
     return MicroBatch(rows=rows, inputs=inputs, labels=as_label, n_tokens=int(lengths.sum()))
 
 
-def in_length_order(split: EncodedSplit, *, max_tokens: int) -> Iterator[np.ndarray]:
+def place(batch: MicroBatch, device: torch.device) -> MicroBatch:
+    """The batch on a device, as its model reads it: images travel as bytes and become numbers there."""
+    if device.type == "cpu" and batch.scaling is None:
+        return batch
+    inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
+    if batch.scaling is not None:
+        inputs[PIXEL_VALUES] = batch.scaling.apply(inputs[PIXEL_VALUES])
+    return MicroBatch(rows=batch.rows, inputs=inputs, labels=batch.labels.to(device), n_tokens=batch.n_tokens)
+
+
+def in_length_order(split: Split, *, max_tokens: int) -> Iterator[np.ndarray]:
     """Every row of a split once, in micro-batches of similar length (for evaluation)."""
     yield from cut(np.arange(len(split)), split.lengths, max_tokens=max_tokens)

@@ -187,7 +187,13 @@ class Finetuning:
             total = add_distance_penalty(self.model, self.anchor, self.config.distance_penalty)
             for piece in cut(rows, split.lengths, max_tokens=self.progress.micro_batch_tokens):
                 batch = place(collate(split, piece, pad_id=self.task.pad_id), self.device)
-                keyed = RowKeyedDropout(self.pool, step=self.progress.step, rows=piece, stride=self.config.max_length)
+                keyed = RowKeyedDropout(
+                    self.pool,
+                    step=self.progress.step,
+                    rows=piece,
+                    stride=self.config.max_length,
+                    windows=self.task.pixels is not None,
+                )
                 with keyed, self._arithmetic():
                     loss = self.learner.loss(batch) / weight
                 loss.backward()

@@ -1,4 +1,4 @@
-"""What differs between the two families: loss of a micro-batch, and what the model answers."""
+"""What differs between a head and generated text: loss of a micro-batch, and what the model answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make_learner(loaded: LoadedModel, facts: TaskFacts) -> Learner:
 
 
 class EncoderLearner:
-    """Cross-entropy over classes, or mean squared error for a number, on a classification head."""
+    """Cross-entropy over classes, or mean squared error for a number, on a classification head over text or images."""
 
     def __init__(self, model: nn.Module, facts: TaskFacts) -> None:
         self.model = model

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ray_app.training.batches import PAD_TO
+from ray_app.training.pixels import PIXEL_VALUES, load_processor
 from ray_app.training.randomness import derive_seed
 from ray_app.training.tokens import SPLITS, EncodedTask, Family, TaskFacts
 from tracking.errors import CheckpointError, InputError, TaskDataError
@@ -34,7 +35,7 @@ class LoadedModel:
     model: Any
     """A transformers model (``nn.Module``)."""
     tokenizer: Any
-    """Its fast tokenizer."""
+    """Its fast tokenizer, or its image processor."""
     family: Family
     pristine: dict[str, torch.Tensor]
     """The checkpoint's own tensors by name, on the CPU, float32; tied weights once."""
@@ -81,21 +82,19 @@ def _draw(model: Any, module: nn.Module) -> None:
 def load_model(path: Path, facts: TaskFacts, family: Family) -> LoadedModel:
     """Load a checkpoint folder (hub format, safetensors) for a task; ``reset`` it before use.
 
-    An encoder gets a classification head (its own, whatever it was trained for, is dropped by parameter name); a
-    text-to-text model keeps its language-model head and answers in words. Weights are float32, attention is SDPA.
+    An encoder, of text or of images, gets a classification head (its own, whatever it was trained for, is dropped by parameter
+    name); a text-to-text model keeps its language-model head and answers in words. Weights are float32, attention is SDPA.
 
     Raises:
         CheckpointError: files are missing or damaged.
         IncompleteCheckpointError: the weights lack tensors of the architecture, or hold non-finite values.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
-
     if family is Family.TEXT_TO_TEXT:
-        model, info = read_weights(AutoModelForSeq2SeqLM, path)
+        model, info = read_weights(auto_class(family), path)
         _write_plainly(model)
         head: tuple[str, ...] = ()
     else:
-        model, info = read_weights(AutoModelForSequenceClassification, path, num_labels=facts.n_outputs)
+        model, info = read_weights(auto_class(family), path, num_labels=facts.n_outputs)
         head = head_modules(model, path)
     fresh = (*lacking_pooler(model, info, head, path), *head)
     pristine = {
@@ -108,10 +107,33 @@ def load_model(path: Path, facts: TaskFacts, family: Family) -> LoadedModel:
             "it out",
             path=str(path),
         )
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    loaded = LoadedModel(model, tokenizer, family, pristine, fresh)
+    loaded = LoadedModel(model, load_reader(path, family), family, pristine, fresh)
     loaded.suit(facts)
     return loaded
+
+
+def auto_class(family: Family) -> Any:
+    """The automatic class of transformers that answers as this family does."""
+    import transformers
+
+    return {
+        Family.ENCODER: transformers.AutoModelForSequenceClassification,
+        Family.TEXT_TO_TEXT: transformers.AutoModelForSeq2SeqLM,
+        Family.IMAGE: transformers.AutoModelForImageClassification,
+    }[family]
+
+
+def load_reader(path: Path, family: Family) -> Any:
+    """The tokenizer of a checkpoint folder, or its image processor.
+
+    Raises:
+        CheckpointError: an image processor that cannot be loaded.
+    """
+    if family is Family.IMAGE:
+        return load_processor(path)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
 
 
 def read_weights(kind: Any, path: Path, **given: Any) -> tuple[Any, dict[str, Any]]:
@@ -185,7 +207,10 @@ def check_task(loaded: LoadedModel, task: EncodedTask) -> None:
 
 
 def head_modules(model: Any, path: Path) -> tuple[str, ...]:
-    """Modules outside the backbone that have parameters: the head, dropped by name even where its shape would fit."""
+    """Modules outside the backbone that have parameters: the head, dropped by name even where its shape would fit.
+
+    Of a model of images only linear ones: PoolFormer keeps the norm after its last stage beside the backbone.
+    """
     prefix = model.base_model_prefix
     if not prefix or not hasattr(model, prefix):
         raise IncompleteCheckpointError(
@@ -193,7 +218,9 @@ def head_modules(model: Any, path: Path) -> tuple[str, ...]:
             "this model out",
             path=str(path),
         )
-    return tuple(name for name, part in model.named_modules() if name and not _within(name, prefix) and _has_own(part))
+    outside = [(name, part) for name, part in model.named_modules() if name and not _within(name, prefix)]
+    images = model.main_input_name == PIXEL_VALUES
+    return tuple(name for name, part in outside if _has_own(part) and (not images or isinstance(part, nn.Linear)))
 
 
 def lacking_pooler(model: Any, info: dict[str, Any], head: tuple[str, ...], path: Path) -> list[str]:

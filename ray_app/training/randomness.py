@@ -82,16 +82,20 @@ class RowKeyedDropout(TorchFunctionMode):
     A tensor whose first axis is not as long as the batch has rows (position embeddings) gets one mask a step, the same in
     every micro-batch. Models that put the sequence before the rows, or features before the sequence, are not covered.
 
+    Stochastic depth is done the same way: a draw of ``torch.rand`` of one number a row (and singleton axes) is keyed by row.
+
     Args:
         pool: the cell's draws.
         step: optimiser step.
         rows: identity of the rows of this micro-batch, shape (n_rows,), in the order of the batch's first axis.
         stride: at least the longest sequence length; fixes the place of an attention weight within its row.
+        windows: a first axis of k times the rows holds k windows of each row, row by row (shifted windows of Swin).
     """
 
-    def __init__(self, pool: DropoutPool, *, step: int, rows: np.ndarray, stride: int) -> None:
+    def __init__(self, pool: DropoutPool, *, step: int, rows: np.ndarray, stride: int, windows: bool = False) -> None:
         super().__init__()
         self.pool = pool
+        self.windows = windows
         self.stride = -(-stride // PAD_TO) * PAD_TO
         self.n_rows = len(rows)
         self._calls = 0
@@ -115,6 +119,8 @@ class RowKeyedDropout(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             p = args[4] if len(args) > 4 else given.get("dropout_p", 0.0)
             return self._attention(*args, **given) if p > 0.0 else func(*args, **given)
+        if func is torch.rand and args and self._is_by_row(args[0]):
+            return self._uniform(args[0], **given)
         return func(*args, **given)
 
     def _dropout(
@@ -124,12 +130,22 @@ class RowKeyedDropout(TorchFunctionMode):
             return values
         return values * self._mask(values, p) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
+    def _is_by_row(self, shape: Any) -> bool:
+        """Whether a shape is that of one number a row, with singleton axes."""
+        return isinstance(shape, tuple) and len(shape) > 1 and shape == (self.n_rows,) + (1,) * (len(shape) - 1)
+
+    def _uniform(self, shape: tuple[int, ...], **given: Any) -> torch.Tensor:
+        """One number from [0, 1) a row, by (seed, step, call, row): the place of the row's window over all windows."""
+        return (self._next_offsets()[:-1].double() / WINDOWS).view(shape).to(given.get("device"), given.get("dtype"))
+
     def _mask(self, values: torch.Tensor, p: float) -> torch.Tensor:
         """Mask of the shape of ``values``, or of its shape less the rows where it has none.
 
         The last two axes are a window of the pool: a row of attention weights (queries, keys) begins every ``stride`` draws,
         features directly follow each other. Axes between the rows and those two (heads) shift the window.
         """
+        if self.windows and values.ndim > 2 and values.shape[0] != self.n_rows and values.shape[0] % self.n_rows == 0:
+            return self._mask(values.unflatten(0, (self.n_rows, -1)), p).flatten(0, 1)
         by_row = values.ndim > 0 and values.shape[0] == self.n_rows
         shape = tuple(values.shape[1:]) if by_row else tuple(values.shape)
         window, between = shape[-2:], shape[:-2]

@@ -1,4 +1,5 @@
-"""Tokenised task data on disk: made once per (tokenizer, task data, length), memory-mapped by every worker."""
+"""Encoded task data on disk: made once per (tokenizer, task data, length) or (image processor, task data), memory-mapped by every
+worker."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from ray_app.training.pixels import PixelSplit, open_pixels, pixel_facts, write_pixels
 from tracking.errors import CheckpointError, StorageError, TaskDataError
 
 SPLITS = ("train", "validation", "test")
@@ -25,15 +27,17 @@ _ROWS_AT_ONCE = 4096
 
 
 class Family(Enum):
-    """How an architecture answers: a classification head on an encoder, or generated text.
+    """What an architecture reads and how it answers: text by a classification head or by generated text, images by a head.
 
     The lower-case names are aliases: the configuration library looks a string up among the member names.
     """
 
     ENCODER = "encoder"
     TEXT_TO_TEXT = "text_to_text"
+    IMAGE = "image"
     encoder = "encoder"
     text_to_text = "text_to_text"
+    image = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +77,12 @@ class EncodedSplit:
         return len(self.labels)
 
 
+Split: TypeAlias = EncodedSplit | PixelSplit
+"""A split of rows of tokens or of images."""
+
+
 class EncodedTask:
-    """A tokenised task: its facts and its three splits, opened on first use.
+    """An encoded task, of text or of images: its facts and its three splits, opened on first use.
 
     Raises:
         TaskDataError: the folder is missing or damaged.
@@ -86,6 +94,8 @@ class EncodedTask:
             meta = json.loads((folder / "meta.json").read_text())
             self.max_length: int = meta["max_length"]
             self.pad_id: int = meta["pad_id"]
+            self.pixels: dict[str, Any] | None = meta.get("pixels")
+            """Size and scaling of the images; None for text."""
             self.facts = TaskFacts(
                 name=meta["task"],
                 label_names=tuple(meta["label_names"]),
@@ -94,12 +104,13 @@ class EncodedTask:
             )
         except (OSError, ValueError, KeyError) as error:
             raise self._unreadable(error) from error
-        self._splits: dict[str, EncodedSplit] = {}
+        self._splits: dict[str, Split] = {}
 
-    def __getitem__(self, split: str) -> EncodedSplit:
+    def __getitem__(self, split: str) -> Split:
         if split not in self._splits:
+            path = self.folder / f"{split}.arrow"
             try:
-                self._splits[split] = EncodedSplit(self.folder / f"{split}.arrow")
+                self._splits[split] = open_pixels(path, self.pixels) if self.pixels else EncodedSplit(path)
             except (OSError, pa.ArrowException, KeyError) as error:
                 raise self._unreadable(error) from error
         return self._splits[split]
@@ -107,7 +118,7 @@ class EncodedTask:
     def _unreadable(self, error: Exception) -> TaskDataError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return TaskDataError(
-            f"the tokenised task {self.folder} cannot be read ({reason}), expected what a sweep prepares; remove the folder "
+            f"the encoded task {self.folder} cannot be read ({reason}), expected what a sweep prepares; remove the folder "
             "and run the sweep again",
             path=str(self.folder),
         )
@@ -115,7 +126,7 @@ class EncodedTask:
 
 def encode_task(
     folder: Path,
-    tokenizer: Any,
+    reader: Any,
     tables: Mapping[str, pa.Table],
     facts: TaskFacts,
     *,
@@ -123,48 +134,70 @@ def encode_task(
     family: Family,
     max_length: int,
 ) -> EncodedTask:
-    """Tokenise the splits of a task into ``folder`` (made whole or not at all) and open it; an existing one is opened.
+    """Encode the splits of a task into ``folder`` (made whole or not at all) and open it; an existing one is opened.
 
     Args:
-        folder: its name must tell the tokenizer, the task data, the family and the length apart.
-        tokenizer: a fast tokenizer of transformers.
-        tables: train, validation and test, each with the text columns (string) and ``label``.
+        folder: its name must tell the tokenizer or image processor, the task data, the family and the length apart.
+        reader: a fast tokenizer of transformers, or an image processor.
+        tables: train, validation and test, each with the text columns (string), or the image column, and ``label``.
         facts: names and kind of the labels.
         text_columns: an encoder gets the first as segment A and all others, joined by its separator, as segment B; a
-            text-to-text model gets 'task column: text column: text'.
-        family: encoder or text-to-text.
-        max_length: most tokens of a row; longer ones are cut at the end (pairs: the longer segment first).
+            text-to-text model gets 'task column: text column: text'; of images the one column that holds them.
+        family: what the model reads.
+        max_length: most tokens of a row; longer ones are cut at the end (pairs: the longer segment first). Images have none.
 
     Raises:
-        CheckpointError: the tokenizer has no pad token.
+        CheckpointError: the tokenizer has no pad token, or the image processor makes no images of one size.
+        TaskDataError: an image cannot be decoded.
         StorageError: the folder cannot be written.
     """
     if (folder / "meta.json").exists():
         return EncodedTask(folder)
-    if tokenizer.pad_token_id is None:
-        raise CheckpointError(
-            f"the tokenizer {type(tokenizer).__name__} for task {facts.name} has no pad token, expected one (rows of a batch "
-            "differ in length); leave this model out"
-        )
-    meta = {
+    meta: dict[str, Any] = {
         "version": FORMAT_VERSION,
         "task": facts.name,
         "label_names": list(facts.label_names),
         "label_words": list(facts.label_words),
         "regression": facts.regression,
         "max_length": max_length,
-        "pad_id": tokenizer.pad_token_id,
     }
+    if family is Family.IMAGE:
+        meta |= {"pad_id": 0, "pixels": pixel_facts(reader)}
+    else:
+        meta["pad_id"] = _pad_id(reader, facts)
     encode = functools.partial(
-        _encode_rows, tokenizer, facts=facts, text_columns=text_columns, family=family, max_length=max_length
+        _encode_rows, reader, facts=facts, text_columns=text_columns, family=family, max_length=max_length
     )
+
+    def write(split: str, path: Path) -> None:
+        if family is Family.IMAGE:
+            where = f"task {facts.name}, split {split}"
+            write_pixels(path, reader, tables[split], facts=meta["pixels"], where=where, regression=facts.regression)
+        else:
+            _write_split(path, tables[split], encode)
+
+    _write_folder(folder, meta, write)
+    return EncodedTask(folder)
+
+
+def _pad_id(tokenizer: Any, facts: TaskFacts) -> int:
+    if tokenizer.pad_token_id is None:
+        raise CheckpointError(
+            f"the tokenizer {type(tokenizer).__name__} for task {facts.name} has no pad token, expected one (rows of a batch "
+            "differ in length); leave this model out"
+        )
+    return int(tokenizer.pad_token_id)
+
+
+def _write_folder(folder: Path, meta: Mapping[str, Any], write: Callable[[str, Path], None]) -> None:
+    """Make the folder of an encoded task under a temporary name and rename it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own even among threads; one that a killed process left behind is never taken up.
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
         try:
             for split in SPLITS:
-                _write_split(temporary / f"{split}.arrow", tables[split], encode)
+                write(split, temporary / f"{split}.arrow")
             (temporary / "meta.json").write_text(json.dumps(meta))
             temporary.chmod(0o755)
             _put_in_place(temporary, folder)
@@ -172,10 +205,9 @@ def encode_task(
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise StorageError(
-            f"cannot write the tokenised task {folder} ({error.strerror or error}); free space or choose another cache folder",
+            f"cannot write the encoded task {folder} ({error.strerror or error}); free space or choose another cache folder",
             path=str(folder),
         ) from error
-    return EncodedTask(folder)
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:

@@ -59,4 +59,9 @@ def test_caps_below_one_are_faults():
 
 def test_every_field_but_three_is_in_the_fingerprint():
     fields = {item.name for item in dataclasses.fields(TaskConfig)} - {"license", "groups", "notes"}
-    assert fields <= set(task_fingerprint(task(), revision="r", split_rule=SplitRule.SITE, caps=SplitCaps()))
+    given = {"revision": "r", "split_rule": SplitRule.SITE, "caps": SplitCaps()}
+    every = task(image_columns=["image"], text_columns=[], label_column_fallback="labels")
+    assert fields <= set(task_fingerprint(every, **given))
+    assert fields - set(task_fingerprint(task(), **given)) == {"image_columns", "label_column_fallback"}, (
+        "keys of old cells"
+    )

@@ -203,7 +203,7 @@ def test_a_tokenizer_without_pad_token_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, tokenizers: dict[str, Any]) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match=r"cannot write the tokenised task .*/file/t"):
+    with pytest.raises(StorageError, match=r"cannot write the encoded task .*/file/t"):
         encode(tmp_path / "file" / "t", tokenizers["bert"], splits())
 
 
