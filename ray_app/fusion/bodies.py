@@ -70,8 +70,9 @@ def _tensor_faults(body: Body, blueprint: Blueprint) -> list[str]:
     wanted = {**blueprint.shapes, **dict.fromkeys(blueprint.counts)}
     missing = [tensor for tensor in wanted if tensor not in body.names and not blueprint.may_lack(tensor)]
     faults = [f"{body.name} lacks {_listed(missing)}, which the architecture has"] if missing else []
-    odd, vocabulary = [], []
-    whole = []
+    odd: list[str] = []
+    vocabulary: list[str] = []
+    whole: list[str] = []
     for tensor, shape in blueprint.shapes.items():
         if tensor not in body.names:
             continue

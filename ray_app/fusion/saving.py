@@ -100,7 +100,7 @@ class CheckpointWriter:
             StorageError: the disk is full or fails.
         """
         try:
-            _write_all(self._file, memoryview(values).cast("B"), self._places[name] + 4 * start)
+            _write_all(self._file, values.data.cast("B"), self._places[name] + 4 * start)
         except OSError as error:
             raise self._failed(error) from error
 

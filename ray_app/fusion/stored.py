@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,12 @@ from ray_app.hub.safetensors_header import (
 )
 from tracking.errors import CheckpointError
 
-_FLOATS = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
 """How floating-point types stand in the file; bfloat16, which numpy lacks, as the upper half of a float32."""
 
 
@@ -89,7 +95,7 @@ class StoredModel:
     def _read(self, name: str, offset: int, count: int) -> np.ndarray:
         tensor = self.tensors[name]
         buffer = np.empty(count, np.uint8)
-        view, done = memoryview(buffer), 0
+        view, done = buffer.data, 0
         while done < count:
             try:
                 got = os.preadv(tensor.file, [view[done:]], tensor.begin + offset + done)
