@@ -18,7 +18,6 @@ from ray_app.fusion.lineage import Base, Contribution, Iteration, Role
 from ray_app.fusion.settings import Rule
 from ray_app.hub.digests import folder_revision
 from tracking.errors import CheckpointError, QuorumError
-from tracking.schema import State
 
 if TYPE_CHECKING:
     from ray_app.fusion.loop import Loop
@@ -30,8 +29,20 @@ _BASE = "base"
 
 
 def mean_outcome(outcomes: Sequence[Ended]) -> ProbeMean:
-    """Mean of held-out probes that have ended, with its noise."""
-    return mean_probe([one.score or 0.0 for one in outcomes], [one.n_eval or 1 for one in outcomes])
+    """Mean of held-out probes that have ended, with its noise.
+
+    Raises:
+        CheckpointError: one of them has no score.
+    """
+    scores = [one.score for one in outcomes if one.score is not None]
+    if len(scores) < len(outcomes):
+        broken = next(one for one in outcomes if one.score is None)
+        raise CheckpointError(
+            f"the held-out probe {broken.key} has no score ({broken.reason or broken.state}); run the same command again, or take "
+            "other cold_fusion.probe_tasks",
+            key=broken.key,
+        )
+    return mean_probe(scores, [one.n_eval or 1 for one in outcomes])
 
 
 @dataclass(kw_only=True)
@@ -161,12 +172,6 @@ class Draft:
     def _probe(self, revision: str, folder: Path, *, pretrained: bool = False) -> Asking:
         cells = self.loop.workshop.probes_of(revision, folder, pretrained=pretrained)
         ended = yield Gather(cells)
-        for cell in cells:
-            if ended[cell.key].state == State.FAILED:
-                raise CheckpointError(
-                    f"{self.loop.name}: the held-out probe of {revision} on {cell.identity.task} failed ({ended[cell.key].reason}); "
-                    "run the same command again, or take other cold_fusion.probe_tasks"
-                )
         return mean_outcome([ended[cell.key] for cell in cells])
 
     def iteration(self, *, waited_s: float, began_ms: int, in_flight: Sequence[Contribution] = ()) -> Iteration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from ray_app.config import AppConfig, known_names, nearest
 from ray_app.fusion.asynchronous import AsynchronousLoop
 from ray_app.fusion.cold_settings import ColdFusionConfig, Mode, VariantConfig
 from ray_app.fusion.contributors import Workshop
-from ray_app.fusion.feed import Ended, Feed, Gather, Program
+from ray_app.fusion.feed import Ended, Feed, Gather, Program, Work
 from ray_app.fusion.lineage import Base, Iteration
 from ray_app.fusion.loop import Loop
 from ray_app.fusion.multitask import multitask_cell
@@ -155,6 +156,8 @@ class Experiment:
                 self.multitask[seed] = multitask_cell(self.workshop, self.split.seen, seed=seed, epochs=self._epochs())
         programs: dict[str, Program] = {loop.name: loop.program() for loop in self.loops}
         programs |= {f"{MULTITASK}-s{seed}": _one(cell) for seed, cell in self.multitask.items()}
+        if any(len(loop.iterations) < loop.total for loop in self.loops):
+            programs["libraries"] = _import_libraries()
         self.feed = Feed(programs=programs, known=self.known)
 
     @property
@@ -265,7 +268,7 @@ class Experiment:
                         number=0,
                         base=Base(revision=cell.key, folder=folder),
                         last=True,
-                        n_contributions=len(self.split.seen),
+                        n_contributions=1,
                         examples_seen=ended.examples_seen,
                     )
                 )
@@ -293,6 +296,11 @@ class Experiment:
 
     def _prefix(self, label: str) -> str:
         return f"startline/{self.config.arch.name.replace('/', '_')}-{self.config.cold_fusion.name}-{label}"
+
+
+def _import_libraries() -> Program:
+    """Import what fusing needs while the first contributors train: it takes seconds."""
+    yield Work(lambda: importlib.import_module("transformers.models.auto.modeling_auto"))
 
 
 def _one(cell: PlannedCell) -> Program:

@@ -20,6 +20,9 @@ from tracking.schema import Metric, State
 logger = logging.getLogger(__name__)
 
 
+_NUMBERS = "seconds/"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """How a cell ended."""
@@ -40,10 +43,10 @@ class Ended:
 
 
 def ended_trial(key: str, result: dict[str, Any] | None) -> Ended:
-    """The outcome that a trial's last result tells."""
+    """The outcome that a trial's last result tells; Tune hands it over flattened, with "seconds/score" for a number."""
     if not result or "state" not in result:
         return Ended(key=key, state=State.FAILED, reason="its worker was lost")
-    numbers = result.get("seconds", {})
+    numbers = {name.removeprefix(_NUMBERS): value for name, value in result.items() if name.startswith(_NUMBERS)}
     n_eval = numbers.get(Metric.N_EVAL)
     return Ended(
         key=key,

@@ -147,7 +147,9 @@ class Loop:
         used = [one for one in contributions if one.role is Role.USED]
         if self.variant.weighting is Weighting.EQUAL or not used:
             return {}
-        weights = probe_weights([one.probe or 0.0 for one in used], temperature=self.config.temperature)
+        weights = probe_weights(
+            [one.probe for one in used if one.probe is not None], temperature=self.config.temperature
+        )
         return {one.key: float(weight) for one, weight in zip(used, weights, strict=True)}
 
 

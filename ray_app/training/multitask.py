@@ -103,17 +103,17 @@ class MultitaskFinetuning(Finetuning):
         per_task = [count_steps(len(task["train"]), config)[0] for task in self.tasks]
         self.steps_per_epoch = sum(per_task)
         self.total_steps = max(1, int(np.ceil(round(self.steps_per_epoch * config.max_epochs, 6))))
-        self._batches: tuple[int, list[tuple[int, np.ndarray]]] = (-1, [])
+        self._mixed: tuple[int, list[tuple[int, np.ndarray]]] = (-1, [])
 
     def _rows_of_step(self) -> np.ndarray:
         epoch, within = divmod(self.progress.step, self.steps_per_epoch)
-        if self._batches[0] != epoch:
-            self._batches = (epoch, self._batches_of(epoch))
-        place, rows = self._batches[1][within]
+        if self._mixed[0] != epoch:
+            self._mixed = (epoch, self._mixed_batches(epoch))
+        place, rows = self._mixed[1][within]
         self._turn_to(place)
         return rows
 
-    def _batches_of(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+    def _mixed_batches(self, epoch: int) -> list[tuple[int, np.ndarray]]:
         """Every batch of every task once: (place of the task, its rows)."""
         size = self.config.batch_size
         batches = []
