@@ -22,6 +22,7 @@ from analysis.selection.recall_rules import RecallRules
 from analysis.start_rules import StartRules
 from ray_app.config_tree import text_faults, tree_faults
 from ray_app.embedded.config import EmbeddedConfig
+from ray_app.embedded.vit import EmbeddedVitConfig
 from ray_app.fusion.cold_settings import ColdFusionConfig
 from ray_app.fusion.request import FuseConfig
 from ray_app.hub.search_settings import SearchConfig
@@ -69,6 +70,8 @@ class AppConfig:
     """Switches (group)."""
     embedded: EmbeddedConfig | None = None
     """Sizes of the embedded default; None: models and tasks come from hub, mirror or package."""
+    embedded_vit: EmbeddedVitConfig | None = None
+    """Sizes of the small ViT that is pretrained here, in place of the architecture's pretrained model."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     """How a machine carries out a cell."""
     probe: ProbeConfig = field(default_factory=ProbeConfig)

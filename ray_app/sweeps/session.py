@@ -25,7 +25,9 @@ import pyarrow as pa
 from rich.console import Console
 
 from ray_app.config import CONF, AppConfig
+from ray_app.embedded.vit import EmbeddedVitConfig
 from ray_app.hub.task_yaml import read_task_config
+from ray_app.hub.tasks import SplitCaps, SplitRule
 from ray_app.probing.settings import POOLINGS, ProbeConfig
 from ray_app.sweeps.materials import TaskShelf, TaskVariant, check_inputs, require_all
 from ray_app.sweeps.orders import Order, Storage, make_order
@@ -34,7 +36,7 @@ from ray_app.sweeps.plan import PlannedCell, Study, base_models, in_running_orde
 from ray_app.sweeps.progress import SweepProgress
 from ray_app.sweeps.uploader import Uploader
 from ray_app.training.settings import FinetuneConfig, Precision
-from tracking.errors import CheckpointError, ConfigError, StorageError
+from tracking.errors import CheckpointError, ConfigError, StartlineError, StorageError
 from tracking.schema import Tag
 from tracking.store import TrackingStore, writer_id
 from tracking.table import newest_upload_ms, scored_cells, sync_table
@@ -104,6 +106,8 @@ class SweepSession:
             table = self.sync()
         if self.config.embedded is not None:
             self._make_embedded()
+        if self.config.embedded_vit is not None:
+            self.config.arch.pretrained.path = str(self._make_vit(self.config.embedded_vit))
         return table
 
     def sync(self, *, rebuild: bool = False) -> pa.Table:
@@ -119,6 +123,14 @@ class SweepSession:
             self.cache / "embedded", self.config.embedded, lambda text: self.console.print(text)
         )
         self.mirror = made.folder
+
+    def _make_vit(self, vit: EmbeddedVitConfig) -> Path:
+        from ray_app.embedded.vit import make_vit
+
+        task = read_task_config(CONF / "task" / f"{vit.task}.yaml")
+        shelf = TaskShelf({task.name: task}, mirror=self.mirror, cache=self.cache, offline=self.config.offline)
+        data = shelf.read(TaskVariant.of(task.name, SplitRule.SITE, SplitCaps()))
+        return make_vit(self.cache / "embedded-vit", vit, data, lambda text: self.console.print(text))
 
     def study(self, config: AppConfig | None = None, *, probe: bool = False, lenient: bool = False) -> Study:
         """Settle precision, find every checkpoint and task of a request (the session's own, or a part of it).
