@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from ray_app.fusion.cold_settings import ColdFusionConfig
 from ray_app.hub.tasks import SplitCaps, SuiteConfig
 from ray_app.sweeps.settings import DebugConfig, SourcesConfig
 
@@ -29,6 +30,7 @@ def limited(config: AppConfig) -> AppConfig:
     return dataclasses.replace(
         config,
         candidates=candidates,
+        cold_fusion=_cold_fusion(config.cold_fusion, debug),
         suite=_suite(config.suite, debug),
         method=method,
         seeds=config.seeds[: debug.max_seeds],
@@ -53,6 +55,33 @@ def _source(group: SourcesConfig, debug: DebugConfig) -> SourcesConfig:
         seeds=group.seeds[: debug.max_source_seeds],
         caps=_caps(group.caps, debug.rows),
         method=changes,
+    )
+
+
+def _cold_fusion(cold: ColdFusionConfig, debug: DebugConfig) -> ColdFusionConfig:
+    """As many contributors as there are source tasks left, two iterations, one epoch of the multitask model."""
+    limited = dataclasses.replace(
+        cold, caps=_caps(cold.caps, debug.rows), probe_caps=_caps(cold.probe_caps, debug.rows)
+    )
+    most = debug.max_sources
+    if most is None:
+        return limited
+    variants = {
+        name: dataclasses.replace(
+            variant,
+            contributors=None if variant.contributors is None else min(variant.contributors, most),
+            parts=None if variant.parts is None else min(variant.parts, most),
+            arrivals=None if variant.arrivals is None else min(variant.arrivals, most),
+        )
+        for name, variant in cold.variants.items()
+    }
+    return dataclasses.replace(
+        limited,
+        contributors=min(cold.contributors, most),
+        iterations=min(cold.iterations, 2),
+        tasks=cold.tasks[:most] if cold.tasks is not None else None,
+        variants=variants,
+        baselines=dataclasses.replace(cold.baselines, multitask_epochs=debug.max_epochs),
     )
 
 

@@ -37,12 +37,12 @@ class Weighting(Enum):
 class Rollback(Enum):
     """What becomes of an update that harms held-out probes by more than their noise."""
 
-    OFF = "off"
+    NEVER = "never"
     REFUSE = "refuse"
     """The base model stays as it was."""
     LEAVE_OUT = "leave_out"
     """It is fused again without the contributors that harm by themselves; where that harms too, it is refused."""
-    off = "off"
+    never = "never"
     refuse = "refuse"
     leave_out = "leave_out"
 
@@ -55,7 +55,7 @@ class VariantConfig:
     """When contributions are fused."""
     weighting: Weighting = Weighting.EQUAL
     """How much a contribution weighs."""
-    rollback: Rollback = Rollback.OFF
+    rollback: Rollback = Rollback.NEVER
     """What becomes of an update that harms."""
     contributors: int | None = None
     """Contributors of an iteration; a study of their number has a variant for each."""
@@ -71,7 +71,7 @@ class VariantConfig:
     @property
     def probes(self) -> bool:
         """Whether it decides by held-out probes."""
-        return self.weighting is Weighting.PROBE or self.rollback is not Rollback.OFF
+        return self.weighting is Weighting.PROBE or self.rollback is not Rollback.NEVER
 
     def faults(self) -> list[str]:
         """Everything wrong with this variant by itself."""

@@ -86,7 +86,7 @@ class Loop:
             contributions = yield from self.probed(contributions)
         draft = Draft(loop=self, base=base, contributions=contributions, least=self.least)
         yield from draft.fuse(self.weights_of(contributions))
-        if self.variant.rollback is not Rollback.OFF:
+        if self.variant.rollback is not Rollback.NEVER:
             yield from draft.hold_against_probes()
         self.keep(draft.iteration(waited_s=waited_s, began_ms=began_ms))
 
