@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,20 +57,33 @@ class TinyStudy:
     mirror: Path
     out: Path
     cache: Path
+    arch: str = "tiny"
+    uri: str | None = None
+    """Tracking server; None: the SQLite file of ``out``."""
+    more: tuple[str, ...] = ()
+    """Further arguments of every command."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of every command."""
+
+    @property
+    def store(self) -> str:
+        """Tracking URI."""
+        return self.uri or f"sqlite:///{self.out}/mlflow.db"
 
     def arguments(self, *more: str) -> list[str]:
         """Front-door arguments: two base models and one made here, two tasks, one seed."""
         return [
             f"ARCH={ARCH}", f"MIRROR={self.mirror}", f"OUT={self.out}", "candidates=pretrained", f"cache='{self.cache}'",
-            "arch.name=tiny", "arch.pretrained.id=tiny/base", "candidates.models=[{id: tiny/other}]",
+            f"arch.name={self.arch}", "arch.pretrained.id=tiny/base", "candidates.models=[{id: tiny/other}]",
             "candidates.sources=[{tasks: [sst2]}]", "suite.tasks=[rte,cola]", "method.batch_size=8", "method.max_epochs=2",
             "method.learning_rate=1e-3", "method.max_length=32", "method.validate_every_examples=32", "method.precision=fp32",
-            "cluster.cpus=2", "cluster.min_free_gb=0.01", *more,
+            "cluster.cpus=2", "cluster.min_free_gb=0.01",
+            *([f"tracking.uri={self.uri}", "tracking.n_writers=4"] if self.uri else []), *self.more, *more,
         ]  # fmt: skip
 
     def start(self, command: str, *more: str) -> subprocess.Popen[str]:
         """Start a command; the caller waits for it or ends it."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **self.environment}
         return subprocess.Popen(
             [sys.executable, "-m", "ray_app", command, *self.arguments(*more)],
             cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -89,14 +103,14 @@ class TinyStudy:
 
     def cells(self) -> dict[str, dict[str, object]]:
         """Scored cells in MLflow by key, read anew."""
-        table, _ = sync_table(f"sqlite:///{self.out}/mlflow.db", "tiny", self.out / "check.parquet", rebuild=True)
+        table, _ = sync_table(self.store, self.arch, self.out / "check.parquet", rebuild=True)
         rows = scored_cells(table).to_pylist()
         assert len(rows) == len({row["key"] for row in rows})
         return {str(row["key"]): row for row in rows}
 
     def n_scored_runs(self) -> int:
         """Scored cell runs in MLflow, whatever their key."""
-        table, _ = sync_table(f"sqlite:///{self.out}/mlflow.db", "tiny", self.out / "check.parquet", rebuild=True)
+        table, _ = sync_table(self.store, self.arch, self.out / "check.parquet", rebuild=True)
         return sum(state in ("complete", "diverged") for state in table["state"].to_pylist())
 
     def wait_for_records(self, process: subprocess.Popen[str], n: int, *, timeout_s: float = 120) -> None:

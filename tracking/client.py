@@ -16,8 +16,9 @@ from tracking.sqlite_runs import sqlite_path
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_PATIENCE = {
+_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -39,7 +40,7 @@ def open_client(uri: str) -> MlflowClient:
             "another folder with OUT=dir",
             uri=uri,
         )
-    for name, value in _PATIENCE.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)

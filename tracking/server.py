@@ -217,7 +217,8 @@ class TrackingService:
             "MLFLOW_BACKEND_STORE_URI": self.database,  # not on the command line, which everybody can read
         }
         command = [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", artifacts, "--host", config.host,
-                   "--port", str(config.port), "--workers", str(config.workers), "--allowed-hosts", config.hosts()]  # fmt: skip
+                   "--port", str(config.port), "--workers", str(config.workers), "--allowed-hosts", config.hosts(),
+                   "--uvicorn-opts", "--no-access-log"]  # fmt: skip
         with self.log.open("ab") as file:
             self._server = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=environment)
         self._pid_file.write_text(str(self._server.pid))

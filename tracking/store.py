@@ -155,18 +155,21 @@ class TrackingStore:
         ended_ms: int | None = None,
         failed: bool = False,
     ) -> str:
-        """Write one whole run: identity, history of metrics as (name, value, step, ms), files, and last its complete tag.
+        """Write one whole run: files, identity, history of metrics as (name, value, step, ms), complete tag, and last its end.
 
         Raises:
             StoreError: the store refused or is away.
         """
         from mlflow.entities import Metric as MlflowMetric
         from mlflow.entities import Param as MlflowParam
+        from mlflow.entities import RunTag
 
         now = int(time.time() * 1000)
         metrics = [MlflowMetric(key, float(value), stamp, step) for key, value, step, stamp in history]
         metrics.append(MlflowMetric(Metric.UPLOADED_MS, float(self._next_stamp(now)), now, 0))
-        entities = [MlflowParam(key, redact_forms(str(value))[:PARAM_LIMIT]) for key, value in (params or {}).items()]
+        params_given = [
+            MlflowParam(key, redact_forms(str(value))[:PARAM_LIMIT]) for key, value in (params or {}).items()
+        ]
         with speaking(
             self.uri, "written to", "results wait on disk and `make tracking-sync` or the next run uploads them"
         ):
@@ -177,16 +180,17 @@ class TrackingStore:
                 run_name=name,
             )
             run_id = str(run.info.run_id)
-            for start in range(0, max(len(metrics), len(entities), 1), _BATCH):
-                self.client.log_batch(
-                    run_id,
-                    metrics=metrics[start : start + _BATCH],
-                    params=entities[start : start + 100] if not start else [],
-                )
             for file in files:
                 if file.exists():
                     self.client.log_artifact(run_id, str(file))
-            self.client.set_tag(run_id, Tag.COMPLETE, "true")
+            last = max(0, len(metrics) - 1) // _BATCH * _BATCH
+            for start in range(0, last + 1, _BATCH):
+                self.client.log_batch(
+                    run_id,
+                    metrics=metrics[start : start + _BATCH],
+                    params=[] if start else params_given,
+                    tags=[RunTag(Tag.COMPLETE, "true")] if start == last else [],
+                )
             end = ended_ms if ended_ms is not None else now
             self.client.set_terminated(run_id, status="FAILED" if failed else "FINISHED", end_time=end)
         return run_id
@@ -202,10 +206,10 @@ class TrackingStore:
     def has_attempt(self, key: str, attempt: str) -> bool:
         """Whether a whole run of this attempt is already there."""
         found = self._search(f"tags.`{Tag.KEY}` = '{key}' and tags.`{Tag.ATTEMPT}` = '{attempt}'")
-        return any(run.data.tags.get(Tag.COMPLETE) == "true" for run in found)
+        return any(run.data.tags.get(Tag.COMPLETE) == "true" and run.info.status != "RUNNING" for run in found)
 
     def discard_half_written(self) -> int:
-        """Settle runs that this writer, interrupted, left RUNNING: whole ones are ended, others deleted; returns how many.
+        """Delete runs that this writer, interrupted, left RUNNING; returns how many. Their records are still there.
 
         Runs of other writers of a shared store are left alone. Only the holder of ``exclusive_writer`` may call this.
 
@@ -215,11 +219,7 @@ class TrackingStore:
         found = [run for run in self._search("attributes.status = 'RUNNING'") if self._is_own(run.data.tags)]
         with speaking(self.uri, "written to"):
             for run in found:
-                if run.data.tags.get(Tag.COMPLETE) == "true":
-                    failed = run.data.tags.get(Tag.STATE) == State.FAILED
-                    self.client.set_terminated(run.info.run_id, status="FAILED" if failed else "FINISHED")
-                else:
-                    self.client.delete_run(run.info.run_id)
+                self.client.delete_run(run.info.run_id)
         return len(found)
 
     def _is_own(self, tags: Mapping[str, str]) -> bool:

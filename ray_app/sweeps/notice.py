@@ -7,6 +7,7 @@ and, in an evaluation, after every batch, so that the checkpoint is whole and th
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from types import FrameType
 
 NOTICE_S = 30.0
 """Seconds between notice and end that clouds and cluster managers grant."""
+_LOOK_S = 1.0
 
 
 class Preempted(SystemExit):
@@ -41,6 +43,22 @@ class Notice:
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
         self.given = True
+
+
+def end_with_parent() -> None:
+    """End this worker when its raylet is gone: the cluster runs its cell elsewhere by then, on the same checkpoints.
+
+    Ray's workers go on for as long as their task lasts, and an idle one for ever.
+    """
+    parent = os.getppid()
+    if parent > 1:
+        threading.Thread(target=_follow, args=(parent,), name="end-with-parent", daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
 
 
 def interrupt_on_sigterm() -> None:

@@ -24,6 +24,7 @@ from tracking.errors import ClusterError
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
+    from ray_app.sweeps.allotment import allotted, most_trials, resources_of, trial_class
     from ray_app.sweeps.fed_queue import CellFeed
     from ray_app.sweeps.queue import PlanQueue
 
@@ -70,6 +71,7 @@ def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import ray
 
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it calls cells that are tried again errors
     given: dict[str, Any] = {"address": cluster.address, "log_to_driver": False, "logging_level": logging.ERROR}
     if local:
         given |= {"include_dashboard": False, "object_store_memory": 200 * 2**20}
@@ -159,15 +161,15 @@ def run_cells(
 
     from ray_app.sweeps.fed_queue import FedQueue, UntilFinished, WarmWorkers
     from ray_app.sweeps.queue import PlanQueue
-    from ray_app.sweeps.trial import CellTrial
     from ray_app.sweeps.vigil import Vigil
     from ray_app.sweeps.watcher import Watcher
 
+    traces = Traces(storage, uploaded)
     orders: dict[str, Order] = {}
     known = {cell.key: cell for cell in cells}
 
     def config_of(cell: PlannedCell) -> dict[str, Any]:
-        orders[cell.key] = make_order(cell)
+        orders[cell.key] = allotted(make_order(cell), cluster, traces)
         return {"order": orders[cell.key].plain()}
 
     def note_taken(taken: list[PlannedCell]) -> None:
@@ -175,27 +177,24 @@ def run_cells(
         progress.extend(taken)
 
     outcome = SweepOutcome()
-    traces = Traces(storage, uploaded)
     queue: PlanQueue = (
         PlanQueue(cells, config_of, max_failures=cluster.max_failures, traces=traces)
         if feed is None
         else FedQueue(feed, config_of, on_taken=note_taken, max_failures=cluster.max_failures)
     )
     chosen = scheduler(queue) if scheduler else None if feed is None else WarmWorkers()
-    resources = {"cpu": cluster.cpus_per_cell}
-    if cluster.gpus_per_cell:
-        resources["gpu"] = cluster.gpus_per_cell
     vigil = Vigil(cluster.hang_timeout_s)
     watcher = Watcher(
         known, orders, outcome, progress,
         handed_again=queue.handed_again, ended_unheard=queue.ended_unheard, hung=vigil.ended,
     )  # fmt: skip
     tuner = tune.Tuner(
-        tune.with_resources(trainable or CellTrial, resources),
+        tune.with_resources(trainable or trial_class(cluster), resources_of(cluster)),
         tune_config=tune.TuneConfig(
             search_alg=queue,
             scheduler=chosen,
             num_samples=-1,  # the queue says when there are no more
+            max_concurrent_trials=most_trials(cluster),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

@@ -219,6 +219,9 @@ class SweepSession:
             self.up = True
             try:
                 yield
+            except StartlineError:
+                self.finish()
+                raise
             finally:
                 self.up = False
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from ray_app.sweeps.notice import end_with_parent
 from tracking.schema import Metric, State, Tag
 from tracking.secrets import forget_secrets
 
@@ -49,6 +50,7 @@ class CellTrial(tune.Trainable):
         """Take up the order in ``config['order']``; what a worker has no use for, tokens of the hub, is forgotten first."""
         forget_secrets()
         self._attempt: RecordedAttempt | None = None
+        end_with_parent()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -89,6 +91,7 @@ class CellTrial(tune.Trainable):
         order = Order.from_plain(self.config["order"])
         if not order.empty:
             prepare_worker(order.execution.threads)
+            _keep_to_share(order.gpus)
         from ray_app.sweeps.probe_attempt import begin_attempt
         from ray_app.training.models import ModelPool
 
@@ -104,6 +107,15 @@ class CellTrial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to do: an attempt looks for its cell's checkpoint by key when it opens."""
+
+
+def _keep_to_share(gpus: float) -> None:
+    """Cap this process's memory at its share of the GPU it has."""
+    import torch
+
+    from ray_app.training.memory import cap_memory
+
+    cap_memory(torch.device(device_here()), gpus)
 
 
 def device_here() -> str:

@@ -1,4 +1,4 @@
-"""Ends trials that hang: no validation, no end, for longer than the cluster's settings allow."""
+"""Ends what would wait without end: trials that hang, and the sweep itself when its own Ray node has died."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from typing import Any
 
 from ray.tune import Callback
 
+from tracking.errors import ClusterError
+
+_LOOK_S = 5.0
 logger = logging.getLogger(__name__)
 
 
 class Vigil(Callback):
     """Kills the worker of a trial that gave no sign of life for ``timeout_s``; its cell then counts as lost.
+
+    Where the node that the driver runs on has died, Tune would wait for ever for workers that nobody can start: that is a
+    ClusterError.
 
     A sign is a validation, or the end. A worker whose process is stopped, or that waits for a file system that is gone, looks
     alive to Ray: only its silence tells.
@@ -23,6 +29,8 @@ class Vigil(Callback):
 
     def __init__(self, timeout_s: float | None) -> None:
         self._timeout_s = timeout_s
+        self._looked = time.monotonic()
+        self._node = ""
         self._heard: dict[str, tuple[Any, float]] = {}
         self.ended: dict[str, str] = {}
         """Trials ended here, with the reason."""
@@ -60,13 +68,29 @@ class Vigil(Callback):
         self._forget(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Look who has been silent for too long; Tune calls this several times a second."""
+        """Look who has been silent for too long; Tune calls this several times a second.
+
+        Raises:
+            ClusterError: the driver's own node is dead.
+        """
+        now = time.monotonic()
+        if now - self._looked > _LOOK_S:
+            self._looked = now
+            self._check_node()
         if self._timeout_s is None:
             return
-        now = time.monotonic()
         for trial, heard in list(self._heard.values()):
             if now - heard > self._timeout_s:
                 self._end(trial)
+
+    def _check_node(self) -> None:
+        import ray
+
+        self._node = self._node or ray.get_runtime_context().get_node_id()
+        if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == self._node):
+            raise ClusterError(
+                "the Ray node of this sweep died; what was finished is kept, run the same command again to go on"
+            )
 
     def _end(self, trial: Any) -> None:
         import ray

@@ -12,8 +12,8 @@ from tests.unit.tracking.test_records import record
 from tracking.errors import StoreError, TableError
 from tracking.records import CellRecord
 from tracking.schema import CELL_COLUMNS, Kind, Metric, Param, State, Tag, cell_schema
-from tracking.store import TrackingStore, curve_text, exclusive_writer
-from tracking.table import conform, read_table, scored_cells, sync_table
+from tracking.store import TrackingStore, curve_text, exclusive_writer, writer_id
+from tracking.table import conform, newest_upload_ms, read_table, scored_cells, sync_table
 
 
 def cell(
@@ -101,16 +101,32 @@ def test_deleted_runs_leave_and_half_written_ones_are_settled(tmp_path: Path) ->
     gone = store.write_cell(cell("a" * 16))
     store.write_cell(cell("b" * 16))
     store.client.create_run(store.experiment_id, tags={Tag.KIND: Kind.CELL, Tag.KEY: "c" * 16})
-    whole = store.client.create_run(
-        store.experiment_id, tags={Tag.KIND: Kind.CELL, Tag.KEY: "d" * 16, Tag.COMPLETE: "true"}
-    )
+    store.client.create_run(store.experiment_id, tags={Tag.KIND: Kind.CELL, Tag.KEY: "d" * 16, Tag.COMPLETE: "true"})
+    others = store.client.create_run(store.experiment_id, tags={Tag.KIND: Kind.CELL, Tag.WRITER: "another"})
+    foreign = store.client.create_run(store.experiment_id, tags={"mine": "no run of Startline"})
     assert store.discard_half_written() == 2
-    assert store.client.get_run(whole.info.run_id).info.status == "FINISHED"
+    for run in (others, foreign):
+        assert store.client.get_run(run.info.run_id).info.lifecycle_stage == "active"
     sync_table(uri, "x", tmp_path / "t.parquet")
     store.client.delete_run(gone)
     table, report = sync_table(uri, "x", tmp_path / "t.parquet")
     assert report.n_removed == 1 and "a" * 16 not in table["key"].to_pylist()
     assert store.has_attempt("b" * 16, "s.1000000") and not store.has_attempt("b" * 16, "other")
+
+
+def test_uploads_are_stamped_later_than_what_is_known_also_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    store = TrackingStore(uri, "x", artifact_root=str(tmp_path / "artifacts"))
+    future = 4_000_000_000_000
+    store.know_stamp(future)
+    store.write_cell(cell("a" * 16))
+    table, _ = sync_table(uri, "x", tmp_path / "t.parquet")
+    assert newest_upload_ms(table) == future
+
+
+def test_a_writer_keeps_its_name(tmp_path: Path) -> None:
+    name = writer_id(tmp_path)
+    assert len(name) == 16 and writer_id(tmp_path) == name != writer_id(tmp_path / "other")
 
 
 def test_columns_are_described_once() -> None:
