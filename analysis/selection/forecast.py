@@ -20,14 +20,17 @@ from analysis.selection.rounds import Curves
 from analysis.selection.trends import mine_trends, predict_final
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 Predict = Callable[[Curves], dict[str, float]]
 """Curves up to the stage -> forecast final test scores, fractions; all candidates have one."""
 Fit = Callable[[PerformanceMatrix, int], Predict]
 """(record, stage) -> Predict; learns from the record's curves up to the stage and its test scores."""
 
-_MOST_ROWS = 150
+_MOST_ROWS = 80
 """Cells by which the kernel of the Gaussian process is fitted; its cost grows with their cube."""
+_MOST_CONDITIONED = 400
+"""Cells on which it is then conditioned."""
 
 
 def forecast_by_validation(record: PerformanceMatrix, stage: int) -> Predict:
@@ -177,13 +180,17 @@ def _cells(record: PerformanceMatrix, stage: int) -> tuple[FloatArray, FloatArra
 
 
 def _fit_process(features: FloatArray, targets: FloatArray) -> GaussianProcessRegressor:
-    """Kernel by marginal likelihood on evenly picked cells, then conditioned on all."""
+    """Kernel by marginal likelihood on evenly picked cells, then conditioned on more of them."""
     spread = np.maximum(features.std(axis=0), 1e-3)
     kernel = ConstantKernel(1.0, (1e-2, 1e2)) * RBF(3 * spread, (1e-2, 1e2)) + WhiteKernel(0.3, (1e-3, 1e1))
-    picked = np.unique(np.linspace(0, len(features) - 1, min(_MOST_ROWS, len(features))).astype(np.int64))
+    few, more = _evenly(len(features), _MOST_ROWS), _evenly(len(features), _MOST_CONDITIONED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: the feature does not matter
-        first = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0).fit(
-            features[picked], targets[picked]
-        )
-        return GaussianProcessRegressor(first.kernel_, optimizer=None, normalize_y=True).fit(features, targets)
+        first = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0).fit(features[few], targets[few])
+        fixed = GaussianProcessRegressor(first.kernel_, optimizer=None, normalize_y=True)
+        return fixed.fit(features[more], targets[more])
+
+
+def _evenly(n: int, most: int) -> IntArray:
+    """At most so many places of 0..n - 1, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))

@@ -28,6 +28,8 @@ class RoundRules:
     """Convergence trends per model and stage: groups of benchmark tasks by validation score (Fig. 4 shows four)."""
     tie_level: float = 0.9
     """Confidence at which two candidates count as different, for the policies that keep ties."""
+    epochs_per_stage: float = 1.0
+    """Epochs of a stage, for the cost of a replay; one in the paper."""
 
     def faults(self) -> list[str]:
         """What cannot be."""
@@ -38,4 +40,6 @@ class RoundRules:
             found.append(f"n_trends: {self.n_trends} (expected at least one)")
         if not 0.5 <= self.tie_level < 1:
             found.append(f"tie_level: {self.tie_level} (expected a confidence from 0.5 to below 1)")
+        if not (math.isfinite(self.epochs_per_stage) and self.epochs_per_stage > 0):
+            found.append(f"epochs_per_stage: {self.epochs_per_stage} (expected more than 0)")
         return found
