@@ -24,7 +24,6 @@ from tracking.errors import ClusterError
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
-    from ray_app.sweeps.allotment import allotted, most_trials, resources_of, trial_class
     from ray_app.sweeps.fed_queue import CellFeed
     from ray_app.sweeps.queue import PlanQueue
 
@@ -159,6 +158,7 @@ def run_cells(
     """
     from ray import tune
 
+    from ray_app.sweeps.allotment import allotted, most_trials, resources_of, trial_class
     from ray_app.sweeps.fed_queue import FedQueue, UntilFinished, WarmWorkers
     from ray_app.sweeps.queue import PlanQueue
     from ray_app.sweeps.vigil import Vigil
