@@ -108,8 +108,12 @@ def class_counts(cells: pa.Table) -> dict[str, list[int]] | None:
 
 
 def probe_scores(probes: pa.Table | None) -> dict[str, float]:
-    """Probe score by run id and by base model (own probe runs are runs of their own)."""
+    """Probe score by run id, and by base model the mean over its seeds (own probe runs are runs of their own)."""
     if probes is None:
         return {}
-    columns = (probes[name].to_pylist() for name in ("run_id", "base_model", "score"))
-    return {key: score for run, base, score in zip(*columns, strict=True) for key in (run, base)}
+    columns = [probes[name].to_pylist() for name in ("run_id", "base_model", "score")]
+    found: dict[str, list[float]] = {}
+    for run, base, score in zip(*columns, strict=True):
+        found.setdefault(base, []).append(score)
+        found.setdefault(run, []).append(score)
+    return {key: float(np.mean(scores)) for key, scores in found.items()}

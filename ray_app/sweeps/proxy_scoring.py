@@ -105,7 +105,10 @@ def score_on_ray(
     import ray
 
     remote = ray.remote(
-        num_cpus=cluster.cpus_per_cell, num_gpus=cluster.gpus_per_cell, max_retries=cluster.max_failures
+        num_cpus=cluster.cpus_per_cell,
+        num_gpus=cluster.gpus_per_cell,
+        max_retries=cluster.max_failures,
+        max_calls=0,  # Ray starts a new process for every task with a GPU, unless it is told not to
     )(_score_plain)
     waiting = [remote.remote(order.plain(), tuple(names)) for order in orders]
     while waiting:
