@@ -11,7 +11,7 @@ GIVEN = $(foreach v,$(VARIABLES),$(if $(filter command,$(firstword $(origin $(v)
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup $(COMMANDS) config check test test-browser chaos bench licenses clean
+.PHONY: help setup $(COMMANDS) config check test test-browser chaos bench licenses audit fuzz clean
 
 help: ## this list
 	@echo "Startline: which checkpoint to start finetuning from, and how sure that is."
@@ -66,7 +66,7 @@ check: $(READY) ## ruff, mypy and the architecture test
 test test-browser chaos: export OMP_NUM_THREADS := 1
 
 test: $(READY) ## unit, contract and integration tests, on two cores
-	@$(PY) -m pytest -n 2 --dist loadgroup -m "not browser and not chaos and not slow" tests/unit tests/contract tests/integration
+	@$(PY) -m pytest -n 2 --dist loadgroup -m "not browser and not chaos and not slow" tests/unit tests/contract tests/integration tests/fuzz
 	@$(PY) -m pytest -m "slow and not browser and not chaos" tests/integration tests/contract
 
 test-browser: $(READY) ## end-to-end tests of the site in Chromium (skipped where there is none)
@@ -74,6 +74,13 @@ test-browser: $(READY) ## end-to-end tests of the site in Chromium (skipped wher
 
 chaos: $(READY) ## kill things in the middle of a sweep and compare with an undisturbed one; MINUTES=20 SEED=0 for the long run
 	@$(if $(MINUTES),PYTHONPATH=. $(PY) tests/chaos/long_run.py --minutes $(MINUTES) --seed $(or $(SEED),0),$(PY) -m pytest -m chaos tests/chaos)
+
+fuzz: export OMP_NUM_THREADS := 1
+fuzz: $(READY) ## hostile inputs on every surface, some 24,000 of them (EXAMPLES=2000), with their counts at the end
+	@EXAMPLES=$(or $(EXAMPLES),2000) $(PY) -m pytest -q --timeout=0 tests/fuzz
+
+audit: $(READY) ## known holes of the pinned dependencies, by pip-audit (asks the network)
+	@$(PY) -m ray_app.commands.audit
 
 bench: ## how to repeat the benchmarks
 	@grep -h '^    ' docs/benchmarks.md | grep 'tests/bench' || true

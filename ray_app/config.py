@@ -221,8 +221,9 @@ def load_config(overrides: Sequence[str], conf: Path = CONF, *, any_arch: bool =
     except OmegaConfBaseException as error:
         raise ConfigError([*faults, _sentence(error)]) from error
     assert isinstance(config, AppConfig)
-    if config.tasks is not None:
-        config.suite.tasks = config.tasks
+    if config.tasks is not None:  # a list that may be absent is a type that OmegaConf does not check
+        config.suite.tasks = [name for name in config.tasks if isinstance(name, str)]
+        faults += [f"tasks: {name!r} is no name of a task" for name in config.tasks if not isinstance(name, str)]
     faults += tree_faults(config) + text_faults(config)
     faults += _unknown_tasks(config, conf)
     if faults:

@@ -135,7 +135,10 @@ def to_overrides(arguments: Sequence[str]) -> list[str]:
         elif not value.strip():
             continue
         elif name == "ARGS":
-            translated += shlex.split(value)
+            try:
+                translated += shlex.split(value)
+            except ValueError as error:
+                faults.append(f"ARGS={value}: {error}; close every quote")
         elif name in VARIABLES:
             try:
                 translated.append(VARIABLES[name][0](value.strip()))
