@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PY := $(VENV)/bin/python
 COMMANDS := sweep rank discover probe proxies backtest clean-features analyze assess start matrix select clusters recall replay-selection fuse cold-fusion import-published report card publish register tracking-up tracking-sync cluster-up cluster-status cluster-down ui
 VARIABLES := ARCH SUITE TASKS CANDIDATES EXPERIMENT CLUSTER SEEDS MIRROR OUT DRY OFFLINE FROM MODEL PROBE TASK LIMIT \
-             BUDGET MATRIX SCORES THRESHOLD VARIANT K POLICY MODELS RULE WEIGHTS FISHER NAME CONTRIBUTORS ITERATIONS SET AGAINST FORCE SITE FAITHFUL REBUILD SETTINGS ARGS
+             BUDGET REPLAY MATRIX SCORES THRESHOLD VARIANT K POLICY MODELS RULE WEIGHTS FISHER NAME CONTRIBUTORS ITERATIONS SET AGAINST FORCE SITE FAITHFUL REBUILD SETTINGS ARGS
 # only what was given on make's own command line counts, not a variable of that name in the environment
 GIVEN = $(foreach v,$(VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)='$(subst ','\'',$($(v)))'))
 export MLFLOW_DISABLE_TELEMETRY := true
