@@ -114,7 +114,7 @@ def draw_trend_quality(found: Sequence[TrendQuality]) -> Figure | str:
         axes.barh(rows - 0.2, ours, height=0.4, color=PALETTE[0], label="trends")
         axes.barh(rows + 0.2, plain, height=0.4, color=PALETTE[4], label=other)
         axes.set_xlabel(label)
-        axes.legend(fontsize=6.5)
+        axes.legend(fontsize=6.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     panels[0].set_yticks(rows, [shortened(one.base_model, limit=30) for one in shown], fontsize=7)
     figure.suptitle("Fig. 6: trends at stage 1", x=0.01, ha="left", fontsize=10.5, weight="bold", color=INK)
     return figure
