@@ -26,7 +26,11 @@ def run(config: AppConfig) -> int:
 
 
 def _write_and_tell(session: SweepSession, plan: SweepPlan) -> None:
+    """The matrix of the suite's tasks as files; cells of other tasks (TASKS=) are in MLflow alone, where selection finds them."""
     config = session.config
+    if config.tasks is not None:
+        console.print("TASKS= was given: the files of the matrix, which are of the suite's tasks, stay as they are")
+        return
     n_stages = config.method.stages
     planned = matrix_of(plan.cells, session.sync(), n_stages=n_stages)
     matrix = measured_part(planned)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import time
@@ -11,13 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.report.analysis_json import finite
-from analysis.selection.knowledge import Knowledge, RoundRules
+from analysis.selection.knowledge import Knowledge
 from analysis.selection.policies import POLICIES
-from ray_app.commands.console import console, points, print_table, write_csv
+from ray_app.commands.console import console
 from ray_app.commands.proxies import FEW, proxy_study, score_candidates
+from ray_app.commands.select_report import (
+    print_comparison,
+    print_recall,
+    print_result,
+    selection_as_plain,
+    write_comparison,
+)
 from ray_app.config import AppConfig, known_names, nearest
-from ray_app.selection.comparison import PROXY_EPOCHS, Alternative, baseline_epochs, compare
+from ray_app.selection.comparison import BASELINES, Alternative, compare
 from ray_app.selection.live import LiveResult, LiveSelection
 from ray_app.selection.matrix import RecordedCell, recorded_cells
 from ray_app.selection.recalling import Recalled, recall_candidates
@@ -69,6 +74,7 @@ class _Selections:
         self.config = config
         self.session = SweepSession(config, console=console)
         self._stack = contextlib.ExitStack()
+        self._started = False
 
     def run(self, targets: Sequence[str]) -> int:
         """Every target; an interruption ends the rest too."""
@@ -84,14 +90,17 @@ class _Selections:
                 plains += [plain] if plain else []
                 if code == INTERRUPTED:
                     break
+        if self._started and self.session.finish():
+            codes.append(INFRASTRUCTURE)
         if plains and not self.config.dry:
-            _print_comparison(plains)
+            print_comparison(plains)
             path = write_comparison(self.config.out / "select" / "comparison.csv", plains)
             console.print(f"written: {path}")
         return max(codes)
 
     def _bring_up(self) -> None:
         if not self.session.up:
+            self._started = True
             self._stack.enter_context(self.session.cluster())
 
     def _select(self, request: Request) -> tuple[int, dict[str, Any] | None]:
@@ -100,7 +109,7 @@ class _Selections:
         recalled = self._recall(request)
         kept = recalled.names[: self.config.select.k]
         notes = [*request.notes, *recalled.notes, *self._warnings(request, kept)]
-        _print_recall(self.config, request, recalled, kept, notes)
+        print_recall(self.config, request, recalled, kept, notes)
         if self.config.dry:
             return OK, None
         ledger = self._ledger(request, kept)
@@ -117,16 +126,13 @@ class _Selections:
             console.print(f"{target}: not finished; run the same command again to go on")
             return (INTERRUPTED if result.interrupted else SOME_FAILED), None
         plain = self._plain(request, recalled, ledger, result, notes)
-        path = self.config.out / "select" / self._file(target)
-        write_atomically(path, json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False).encode())
-        _print_result(plain)
+        folder = self.config.out / "select"
+        path = folder / f"{target}.json"  # of the newest selection; each policy's own beside it
+        for each in (folder / f"{target}.{self.config.select.policy}.json", path):
+            write_atomically(each, json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False).encode())
+        print_result(plain)
         console.print(f"written: {path}")
         return self._close(plain, path, ledger, began_ms), plain
-
-    def _file(self, target: str) -> str:
-        """The default policy has the target's own file; what it is compared with has files beside it."""
-        policy = self.config.select.policy
-        return f"{target}.json" if policy == "fine_selection" else f"{target}.{policy}.json"
 
     def _recall(self, request: Request) -> Recalled:
         models = self.session.storage.models
@@ -139,12 +145,12 @@ class _Selections:
             self._bring_up()
         study = proxy_study(self.session, [request.target])
 
-        def score(names: Sequence[str]) -> dict[str, float]:
-            proxy = self.config.select.proxy
-            found = score_candidates(self.session, study, {}, only=names, names=(proxy,))[request.target].scores
-            return {one.base_model: one.values.get(proxy, math.nan) for one in found}
+        def score(names: Sequence[str]) -> dict[str, dict[str, float]]:
+            proxies = self.config.select.proxies
+            found = score_candidates(self.session, study, {}, only=names, names=proxies)[request.target].scores
+            return {proxy: {one.base_model: one.values.get(proxy, math.nan) for one in found} for proxy in proxies}
 
-        return recall_candidates(request.matrix, score, proxy=self.config.select.proxy)
+        return recall_candidates(request.matrix, score, self.config.recall)
 
     def _warnings(self, request: Request, kept: Sequence[str]) -> list[str]:
         k, n = self.config.select.k, request.n_validation
@@ -164,60 +170,24 @@ class _Selections:
         if policy == ASHA:
             return StoppedLedger(names=kept, n_stages=n_stages)
         return LiveRounds(
-            names=kept, n_stages=n_stages, policy=POLICIES[policy](RoundRules(), self._knowledge(request))
+            names=kept, n_stages=n_stages, policy=POLICIES[policy](self.config.rounds, self._knowledge(request))
         )
 
     def _plain(
         self, request: Request, recalled: Recalled, ledger: Ledger, result: LiveResult, notes: Sequence[str]
     ) -> dict[str, Any]:
-        """The selection as JSON-ready values; scores as fractions."""
-        method, chosen = self.config.method, ledger.chosen
-        each = method.max_epochs / method.stages
         recorded = recorded_cells(request.cells.values(), self.session.sync())
-        mine = recorded.get(request.cells[chosen].key) if chosen else None
-        n_models = len(request.cells)
-        baselines = baseline_epochs(n_models, method.stages, max_epochs=method.max_epochs)
-        among = baseline_epochs(len(ledger.names), method.stages, max_epochs=method.max_epochs)
-        training, proxies = each * sum(ledger.counts), PROXY_EPOCHS * len(recalled.scored)
-        plain = {
-            "task": request.target,
-            "arch": self.config.arch.name,
-            "policy": self.config.select.policy,
-            "chosen": chosen,
-            "test_score": ledger.finals.get(chosen, math.nan) if chosen else math.nan,
-            "model": str(result.model) if result.model else None,
-            "epochs_spent": training + proxies,
-            "epochs_training": training,
-            "epochs_proxies": proxies,
-            "epochs_brute_force": baselines["brute_force"],
-            "epochs_successive_halving": baselines["successive_halving"],
-            "epochs_brute_force_recalled": among["brute_force"],
-            "epochs_successive_halving_recalled": among["successive_halving"],
-            "dropped": [{"model": d.base_model, "stage": d.stage, "reason": d.reason} for d in ledger.drops],
-            "failed": [drop.base_model for drop in ledger.drops if drop.failed],
-            "n_models": n_models,
-            "n_test": mine.n_test if mine else 0,
-            "n_validation": request.n_validation,
-            "n_stages": method.stages,
-            "max_epochs": method.max_epochs,
-            "stages_trained_now": result.n_trained,
-            "alive": ledger.counts,
-            "curves": {name: list(ledger.curves.get(name, ())) for name in ledger.names},
-            "recall": {
-                "k": self.config.select.k,
-                "proxy": self.config.select.proxy,
-                "scored": list(recalled.scored),
-                "ranking": [
-                    {"model": name, "score": recalled.scores[name], "cluster": recalled.clusters[name]}
-                    for name in recalled.names
-                ],
-            },
-            "benchmark_tasks": list(request.matrix.tasks),
-            "left_out": request.left_out,
-            "compared": [dataclasses.asdict(one) for one in self._compared(request, recalled, recorded, mine)],
-            "notes": list(notes),
-        }
-        return dict(finite(plain))
+        mine = recorded.get(request.cells[ledger.chosen].key) if ledger.chosen else None
+        return selection_as_plain(
+            self.config,
+            request,
+            recalled,
+            ledger,
+            result,
+            n_test=mine.n_test if mine else 0,
+            compared=self._compared(request, recalled, recorded, mine),
+            notes=notes,
+        )
 
     def _compared(
         self,
@@ -235,9 +205,13 @@ class _Selections:
         return compare(
             whole,
             mine,
-            policies=tuple(POLICIES),
+            policies=tuple(
+                dict.fromkeys([*BASELINES, self.config.select.policy])
+                if self.config.select.policy in POLICIES
+                else BASELINES
+            ),
             known=self._knowledge(request),
-            rules=RoundRules(),
+            rules=self.config.rounds,
             n_stages=method.stages,
             max_epochs=method.max_epochs,
         )
@@ -275,96 +249,3 @@ class _Selections:
             console.print(f"results wait on disk: {session.uploader.last_error.message}")
             return INFRASTRUCTURE
         return SOME_FAILED if any(drop.failed for drop in ledger.drops) else OK
-
-
-def _print_recall(
-    config: AppConfig, request: Request, recalled: Recalled, kept: Sequence[str], notes: Sequence[str]
-) -> None:
-    """What was recalled, and on which grounds."""
-    rows = [
-        [name, str(place), f"{recalled.scores[name]:.4f}", str(recalled.clusters[name])]
-        for place, name in enumerate(kept, start=1)
-    ]
-    print_table(
-        f"{request.target}: {len(kept)} of {len(request.cells)} base models recalled by {config.select.proxy} over "
-        f"{len(request.matrix.tasks)} benchmark tasks; {len(recalled.scored)} of them scored on the target",
-        ["base model", "rank", "recall score", "cluster"],
-        rows,
-    )
-    for name, reason in request.left_out.items():
-        console.print(f"left out: {name}: {reason}", markup=False)
-    for note in notes:
-        console.print(f"note: {note}", markup=False)
-
-
-def _print_result(plain: dict[str, Any]) -> None:
-    if plain["chosen"] is None:
-        console.print(f"{plain['task']}: every candidate failed; nothing is chosen")
-        return
-    console.print(
-        f"{plain['task']}: {plain['chosen']}, test score {points(100 * plain['test_score'])}, trained through {plain['n_stages']} "
-        f"stages; model: {plain['model']}",
-        markup=False,
-    )
-    console.print(
-        f"epochs: {plain['epochs_spent']:g} ({plain['epochs_training']:g} of training, {plain['epochs_proxies']:g} for recall) "
-        f"against {plain['epochs_brute_force']:g} of brute force and {plain['epochs_successive_halving']:g} of successive "
-        f"halving over {plain['n_models']} base models"
-    )
-
-
-def comparison_rows(plains: Sequence[dict[str, Any]]) -> list[list[object]]:
-    """A row per target and method: this selection first, then what others would have come to, where that is recorded."""
-    rows: list[list[object]] = []
-    for plain in plains:
-        brute = plain["epochs_brute_force"]
-        spent = plain["epochs_spent"]
-        rows.append(
-            [
-                plain["task"],
-                f"recall + {plain['policy']}",
-                plain["chosen"],
-                plain["test_score"],
-                spent,
-                brute / spent,
-                None,
-                None,
-            ]
-        )
-        rows += [
-            [plain["task"], one["method"], one["chosen"], one["test_score"], one["epochs"], brute / one["epochs"], one["difference"],
-             one["difference_se"]]
-            for one in plain["compared"]
-        ]  # fmt: skip
-    return rows
-
-
-COLUMNS = ("task", "method", "chosen", "test_score", "epochs", "speedup", "ours_minus_it", "ours_minus_it_se")
-
-
-def write_comparison(path: Path, plains: Sequence[dict[str, Any]]) -> Path:
-    """The comparison as CSV; scores as fractions."""
-    return write_csv(path, COLUMNS, comparison_rows(plains))
-
-
-def _print_comparison(plains: Sequence[dict[str, Any]]) -> None:
-    def spell(value: object, scale: float, pattern: str) -> str:
-        return "-" if not isinstance(value, int | float) else format(scale * value, pattern)
-
-    rows = [
-        [str(task), str(method), str(chosen), spell(score, 100, ".2f"), spell(epochs, 1, "g"), spell(faster, 1, ".2f"),
-         spell(difference, 100, "+.2f"), spell(se, 100, ".2f")]
-        for task, method, chosen, score, epochs, faster, difference, se in comparison_rows(plains)
-    ]  # fmt: skip
-    print_table(
-        "selections (test scores and differences in points; speed-up against brute force over all base models)",
-        ["task", "method", "chosen", "test", "epochs", "x", "ours - it", "se"],
-        rows,
-        left=3,
-    )
-    waiting = [plain["task"] for plain in plains if not plain["compared"]]
-    if waiting:
-        console.print(
-            f"for the other policies' rows, finetune every base model on the targets: make matrix TASKS={','.join(waiting)} with "
-            "the same variables, then this command again"
-        )

@@ -106,15 +106,19 @@ class LiveSelection:
         from ray_app.selection.schedulers import scheduler_for
 
         self._bring_up()
-        kept = [dataclasses.replace(cell, keep=True) for cell in todo]
         outcome = self.session.run(
-            kept,
+            [self._kept(cell) for cell in todo],
             scheduler=lambda queue: scheduler_for(
                 self.ledger, self._names, hands_again=queue.hands_again, look_up=self._look_up, note=self._note
             ),
         )
         self.session.uploader.wait()
         return outcome.interrupted
+
+    def _kept(self, cell: PlannedCell) -> PlannedCell:
+        """The cell ready to be run, its model kept: it may be the one that is chosen."""
+        ready = cell if cell.encoded is not None else self.session.prepare(self._study, cell)
+        return dataclasses.replace(ready, keep=True)
 
     def _look_up(self, key: str) -> tuple[tuple[float, ...], float] | None:
         """Curve and score of a cell whose worker was lost after it had left its record; None for one that had not ended."""
@@ -126,7 +130,9 @@ class LiveSelection:
 
     def _note(self, name: str) -> None:
         key, curve = self.cells[name].key, self.ledger.curves.get(name, ())
-        if curve and name not in self.ledger.finals:
+        if name in self.ledger.finals:
+            self._store.remove(key)  # its record has the curve
+        elif curve:
             self._store.write(key, curve)
         self._tell()
 
@@ -146,8 +152,7 @@ class LiveSelection:
         if not (self._model(cell) / "config.json").exists():
             self._say(f"{chosen} was trained before and its model not kept: it is trained once more")
             self._bring_up()
-            ready = cell if cell.encoded is not None else self.session.prepare(self._study, cell)
-            if self.session.run([dataclasses.replace(ready, keep=True)]).interrupted:
+            if self.session.run([self._kept(cell)]).interrupted:
                 return None, True
         return (self._model(cell) if self._model(cell).exists() else None), False
 

@@ -21,14 +21,16 @@ class SelectConfig:
     """Candidates that coarse recall hands on (K=)."""
     policy: str = "fine_selection"
     """Who is trained further (POLICY=): a policy of ``analysis.selection``, or asha."""
-    proxy: str = "leep"
-    """Transferability score that recall reads: one of ``analysis.proxies``."""
+    proxies: list[str] = field(default_factory=lambda: ["leep"])
+    """Transferability scores that recall reads, of ``analysis.proxies``; several count by their mean place."""
     targets: list[str] = field(default_factory=list)
     """Targets where TASK= names none."""
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
         found = [] if self.k >= 1 else [f"k: {self.k}; recall hands on at least one candidate (K=10)"]
+        if not self.proxies:
+            found.append("proxies: empty; recall reads one transferability score at least (leep)")
         if len(set(self.targets)) < len(self.targets):
             found.append(f"targets: {', '.join(self.targets)} names one twice")
         return found
@@ -43,8 +45,11 @@ def unknown_names(config: SelectConfig) -> list[str]:
     found = []
     if config.policy not in schedulers:
         found.append(f"POLICY: there is no {config.policy!r}; known: {', '.join(schedulers)}")
-    if config.proxy not in PROXIES:
-        found.append(f"select.proxy: there is no {config.proxy!r}; known: {', '.join(PROXIES)}")
+    found += [
+        f"select.proxies: there is no {name!r}; known: {', '.join(PROXIES)}"
+        for name in config.proxies
+        if name not in PROXIES
+    ]
     return found
 
 

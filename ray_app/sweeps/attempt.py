@@ -171,11 +171,13 @@ class Attempt(RecordedAttempt):
 
 
 def _card(order: Order) -> str:
+    made = "Made by Startline as a base model for further finetuning."
+    purpose = made if order.tags.get(Tag.ROLE) == "source" else "Selected by Startline among base models, and finetuned."
     return (
         f"---\nlibrary_name: transformers\ntags: [startline, intermediate-model]\n---\n"
         f"# Intermediate model: {order.params['base_model']} finetuned on {order.params['task']}\n\n"
-        f"Made by Startline as a base model for further finetuning. Cell `{order.key}`, seed {order.seed}, architecture "
-        f"{order.arch}. The classification head is that of the source task and is dropped when the model is finetuned again.\n"
+        f"{purpose} Cell `{order.key}`, seed {order.seed}, architecture {order.arch}. "
+        "The classification head is that of this task and is dropped when the model is finetuned again.\n"
     )
 
 
