@@ -72,6 +72,12 @@ class Order:
     """Folder of the features of frozen models."""
     empty: bool = False
     """Do nothing (measures the machinery)."""
+    cpus: float = 1.0
+    """CPUs of the cell."""
+    gpus: float = 0.0
+    """GPUs of the cell; a fraction is a share of one that others use too."""
+    team: int = 1
+    """Processes that train the cell together."""
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for Tune's config."""

@@ -17,7 +17,8 @@ class PlanQueue(Searcher):
 
     A cell whose worker or node was lost is handed out again, first of all: as often as it got further since it was lost before
     (spot nodes may come and go for days), else at most ``max_failures`` times. Tune itself tries again only what was running, not
-    what was just being given to a warm worker. A cell whose worker was lost after it left its record has ended. A source that fails
+    what was just being given to a warm worker. One that ran out of memory on a share of a GPU is handed out again besides, for a
+    whole one. A cell whose worker was lost after it left its record has ended. A source that fails
     takes the cells that need its model with it (``blocked``).
 
     Args:
@@ -40,6 +41,7 @@ class PlanQueue(Searcher):
         self._losses: Counter[str] = Counter()
         self._traces = traces
         self._seen: dict[str, str] = {}
+        self._alone: set[str] = set()
         self.ended_unheard: set[str] = set()
         """Trials that were lost after they had left their record."""
         self.handed_again: set[str] = set()
@@ -87,13 +89,19 @@ class PlanQueue(Searcher):
 
     def hands_again(self, key: str) -> bool:
         """Whether a cell is handed out again when its worker is lost now."""
-        return self._got_further(key) or self._losses[key] < self._max_failures
+        return self._outgrew_now(key) or self._got_further(key) or self._losses[key] < self._max_failures
+
+    def _outgrew_now(self, key: str) -> bool:
+        """Whether it was lost because its share of a GPU was too small, for the first time."""
+        return self._traces is not None and key not in self._alone and self._traces.outgrew_share(key)
 
     def _got_further(self, key: str) -> bool:
         return self._traces is not None and self._traces.newest_checkpoint(key) != self._seen.get(key, "")
 
     def _note_loss(self, key: str) -> None:
-        if self._got_further(key):
+        if self._outgrew_now(key):
+            self._alone.add(key)
+        elif self._got_further(key):
             assert self._traces is not None
             self._seen[key] = self._traces.newest_checkpoint(key)
             self._losses[key] = 0

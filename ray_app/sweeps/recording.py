@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 
 from ray_app.sweeps.notice import Notice
 from ray_app.sweeps.orders import Order
+from ray_app.sweeps.traces import note_outgrown
 from ray_app.training.finetune import CurvePoint
+from ray_app.training.memory import is_out_of_memory
 from ray_app.training.scoring import Evaluation
 from tracking.records import CellRecord, write_atomically, write_record
 from tracking.schema import Metric, State, Tag
@@ -49,14 +51,17 @@ class RecordedAttempt(ABC):
     def step(self) -> Step:
         """Go on to the next validation; with the last one also test, record, and return the record.
 
-        Never raises for what is wrong with the cell: that becomes a failed record. Only a record that cannot be written
-        (disk full) is raised, for then nothing can be kept here.
+        Never raises for what is wrong with the cell: that becomes a failed record. What is raised is a record that cannot be
+        written (disk full), for then nothing can be kept here, and memory that ran out on a shared GPU.
         """
         try:
             if self.order.empty:
                 return None, self._write(self._record(State.FAILED, {Tag.REASON: "empty cell"}, {}), {})
             return self._step()
         except Exception as error:  # the trial boundary: every failure is recorded with its stage
+            if 0 < self.order.gpus < 1 and is_out_of_memory(error):
+                note_outgrown(self.order.storage, self.order.key)
+                raise  # not the cell's fault: it is tried again alone on a whole GPU
             return None, self._write(self._failed(error), {"traceback.txt": redact(traceback.format_exc()).encode()})
 
     @abstractmethod

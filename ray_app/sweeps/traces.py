@@ -7,6 +7,15 @@ from collections.abc import Collection
 from ray_app.sweeps.orders import Storage
 from tracking.records import holds_score
 
+_OUTGREW = "outgrew-share"
+
+
+def note_outgrown(storage: Storage, key: str) -> None:
+    """Leave word that a cell ran out of memory on its share of a GPU, and needs one of its own."""
+    folder = storage.checkpoints / key
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _OUTGREW).touch()
+
 
 class Traces:
     """Looks after cells whose workers can no longer be asked.
@@ -27,3 +36,7 @@ class Traces:
     def newest_checkpoint(self, key: str) -> str:
         """Name of its newest checkpoint, which tells the step; empty without one."""
         return max((path.name for path in (self._storage.checkpoints / key).glob("step-*")), default="")
+
+    def outgrew_share(self, key: str) -> bool:
+        """Whether the cell ran out of memory on a share of a GPU."""
+        return (self._storage.checkpoints / key / _OUTGREW).exists()

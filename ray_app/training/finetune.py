@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -243,12 +243,21 @@ class Finetuning:
         self.model.eval()
         loss = 0.0
         with torch.inference_mode(), self._arithmetic():
-            for rows in in_length_order(split, max_tokens=self.eval_tokens):
+            for rows in self._batches_of(split):
                 answered = self._answer(split, rows)
                 answers[rows], loss = answered[0], loss + answered[1]
                 self.between_batches()
         self._note_memory()
+        answers, loss = self._joined(answers, loss)
         return score_answers(answers, split.labels, facts, mean_loss=loss / self.learner.weight(split.labels))
+
+    def _batches_of(self, split: Split) -> Iterator[np.ndarray]:
+        """Rows of a split that this process answers, batch by batch: all of them."""
+        return in_length_order(split, max_tokens=self.eval_tokens)
+
+    def _joined(self, answers: np.ndarray, loss: float) -> tuple[np.ndarray, float]:
+        """Answers and summed loss of the whole split, from those of this process."""
+        return answers, loss
 
     def labels(self, split_name: str) -> np.ndarray:
         """Labels of a split, in the order of its answers."""
