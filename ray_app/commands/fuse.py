@@ -25,8 +25,8 @@ from ray_app.sweeps.progress import spell_time
 from ray_app.sweeps.session import SweepSession, check_folder
 from tracking.cells import digest
 from tracking.errors import ConfigError, InputError, StoreError
-from tracking.records import write_atomically
 from tracking.names import file_name
+from tracking.records import write_atomically
 from tracking.store import exclusive_writer
 
 OK, SOME_LEFT_OUT, INFRASTRUCTURE = 0, 1, 3

@@ -16,13 +16,14 @@ from ray_app.hub.model_folder import EMBEDDING_NAMES, load_tokenizer
 from tracking.errors import CheckpointError
 
 _SAME = (
-    "model_type", "is_encoder_decoder", "hidden_act", "hidden_activation", "feed_forward_proj", "num_attention_heads", "num_heads",
+    "model_type", "is_encoder_decoder", "num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers",
+    "hidden_size", "d_model", "intermediate_size", "d_ff", "hidden_act", "hidden_activation", "feed_forward_proj", "num_attention_heads", "num_heads",
     "encoder_attention_heads", "decoder_attention_heads", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "embedding_size",
     "position_embedding_type", "relative_attention", "pos_att_type", "relative_attention_num_buckets",
     "relative_attention_max_distance", "rope_theta", "global_rope_theta", "local_rope_theta", "local_attention",
     "global_attn_every_n_layers", "scale_embedding", "pad_token_id", "patch_size", "image_size",
 )  # fmt: skip
-"""Settings of config.json that change what equal weights compute, and that no tensor's shape shows."""
+"""Settings of config.json that make another model of it: sizes, and what no tensor's shape shows."""
 _SHOWN = 3
 
 

@@ -49,15 +49,15 @@ class HeldOut:
             variant, checkpoint, family=study.arch.family, max_length=length, fingerprint=fingerprint
         )
         study.shelf.encode(variant, checkpoint, folder=folder, family=study.arch.family, max_length=length)
+        _hush_transformers()
         return EncodedTask(folder)
 
     def score(self, checkpoint: Path) -> float:
         """Validation score of a linear probe on the frozen checkpoint, fraction; the test set is not looked at."""
-        import torch
-
         from ray_app.probing.backbone import BackboneShelf
         from ray_app.probing.features import FeatureCache, FeatureSource
         from ray_app.probing.probe import fit_probe
+        from ray_app.sweeps.trial import device_here
 
         study = self.study
         assert study.probe is not None
@@ -70,15 +70,22 @@ class HeldOut:
             precision=study.probe.precision,
         )
         shelf = BackboneShelf()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         folder = Path(tempfile.mkdtemp(prefix="held-out-", dir=self.study.shelf.cache))
         try:
             cache = FeatureCache(folder, limit_bytes=_CACHE_BYTES)
             limit = self.config.execution.eval_batch_tokens
             train, validation = (
-                cache.features(source, task, split, shelf=shelf, max_tokens=limit, device=device)
+                cache.features(source, task, split, shelf=shelf, max_tokens=limit, device=device_here())
                 for split in ("train", "validation")
             )
             return fit_probe(train, validation, validation, task.facts, study.probe).validation_score
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hush_transformers() -> None:
+    """That a frozen body comes without a head is no news here."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
