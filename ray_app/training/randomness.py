@@ -136,7 +136,8 @@ class RowKeyedDropout(TorchFunctionMode):
 
     def _uniform(self, shape: tuple[int, ...], **given: Any) -> torch.Tensor:
         """One number from [0, 1) a row, by (seed, step, call, row): the place of the row's window over all windows."""
-        return (self._next_offsets()[:-1].double() / WINDOWS).view(shape).to(given.get("device"), given.get("dtype"))
+        drawn = (self._next_offsets()[:-1].double() / WINDOWS).view(shape)
+        return drawn.to(given.get("device"), given.get("dtype") or torch.get_default_dtype())
 
     def _mask(self, values: torch.Tensor, p: float) -> torch.Tensor:
         """Mask of the shape of ``values``, or of its shape less the rows where it has none.
