@@ -104,3 +104,23 @@ def test_every_constraint_is_exact() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert len(lines) > 100
     assert not [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._!+-]+", line)]
+
+
+def test_every_page_and_every_sheet_is_escaped() -> None:
+    """Templates escape by themselves and are never told not to; CSV is written by three files, the published form apart."""
+    environments = writers = 0
+    for path in SOURCES:
+        for call, name in calls(path):
+            if name in ("jinja2.Environment", "jinja2.Template"):
+                environments += 1
+                assert stated(call, "autoescape") == "True", f"{path}:{call.lineno}"
+            elif name in ("csv.writer", "csv.DictWriter", "pyarrow.csv.write_csv"):
+                writers += 1
+                safe = "spreadsheet_safe" in path.read_text()
+                assert safe or path.name == "faithful_pages.py", f"{path} writes CSV without spreadsheet_safe"
+            assert name not in ("markupsafe.Markup", "jinja2.utils.markupsafe.Markup"), f"{path}:{call.lineno}"
+    assert environments >= 1 and writers >= 3
+    templates = sorted((ROOT / "analysis").rglob("*.j2"))
+    assert len(templates) >= 8
+    for template in templates:
+        assert not re.search(r"\|\s*safe\b|autoescape\s+false", template.read_text()), template
