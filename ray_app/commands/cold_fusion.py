@@ -134,13 +134,13 @@ class _ColdFusion:
         waiting = self.session.finish() if self._up else 0
         table = self.session.sync()
         written = write_iterations(self.experiment)
-        if evaluation.products:
+        if evaluation.products and not self.outcome.interrupted:
             written.append(write_candidates(evaluation))
             evaluation.read(table)
             rows = result_rows(evaluation)
             written += write_rows(evaluation, rows)
             self._print(evaluation, rows)
-            if evaluation.settings is not None and not self.outcome.interrupted:
+            if evaluation.settings is not None:
                 self._rank(table, evaluation.settings)
         for name, error in self.experiment.feed.failures.items():
             console.print(f"{name} ended early: {error.message}")

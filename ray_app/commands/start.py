@@ -148,7 +148,7 @@ class _LiveSearch:
                 continue
             if name in self._sources:
                 sources.append(self._sources[name])
-            elif name.startswith(_OWN):
+            elif name.startswith(_OWN) and name not in known:
                 self.skipped[name] = "it is no source of these candidates; choose them with CANDIDATES= or EXPERIMENT="
                 continue
             else:

@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from ray_app.sweeps.plan import PlannedCell
 from ray_app.sweeps.queue import PlanQueue
+from ray_app.sweeps.traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class FedQueue(PlanQueue):
         make_config: Tune config of a cell.
         on_taken: told of the cells that are added.
         max_failures: how often a cell is handed out again.
+        traces: what cells leave on storage.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class FedQueue(PlanQueue):
         *,
         on_taken: Callable[[list[PlannedCell]], None],
         max_failures: int = 0,
+        traces: Traces | None = None,
     ) -> None:
-        super().__init__([], make_config, max_failures=max_failures)
+        super().__init__([], make_config, max_failures=max_failures, traces=traces)
         self._feed = feed
         self._on_taken = on_taken
 
@@ -79,8 +82,18 @@ class FedQueue(PlanQueue):
         """Hand a lost cell out again, or tell the feed how the cell ended."""
         cell = self._cell_of.get(trial_id)
         super().on_trial_complete(trial_id, result, error)
-        if cell is not None and cell.key not in self._waiting:
-            self._feed.note(cell.key, None if error else result)
+        if cell is None or trial_id in self.handed_again:
+            return
+        if trial_id in self.ended_unheard:
+            result, error = self._from_record(cell.key), False
+        self._feed.note(cell.key, None if error else result)
+
+    def _from_record(self, key: str) -> dict[str, Any] | None:
+        """What a trial would have reported that was lost after it had left its record; None where that was uploaded just now."""
+        record = self._traces.record(key) if self._traces is not None else None
+        if record is None:
+            return None
+        return {"state": str(record.state)} | {f"seconds/{name}": value for name, value in record.metrics.items()}
 
 
 class UntilFinished(Stopper):

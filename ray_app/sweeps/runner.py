@@ -180,7 +180,7 @@ def run_cells(
     queue: PlanQueue = (
         PlanQueue(cells, config_of, max_failures=cluster.max_failures, traces=traces)
         if feed is None
-        else FedQueue(feed, config_of, on_taken=note_taken, max_failures=cluster.max_failures)
+        else FedQueue(feed, config_of, on_taken=note_taken, max_failures=cluster.max_failures, traces=traces)
     )
     chosen = scheduler(queue) if scheduler else None if feed is None else WarmWorkers()
     vigil = Vigil(cluster.hang_timeout_s)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
 from ray_app.sweeps.orders import Storage
-from tracking.records import holds_score
+from tracking.errors import TableError
+from tracking.records import CellRecord, holds_score, key_of, pending_records, read_record
+from tracking.schema import SCORED_STATES
 
 _OUTGREW = "outgrew-share"
 
@@ -32,6 +35,16 @@ class Traces:
     def has_ended(self, key: str) -> bool:
         """Whether a score of the cell waits on disk or was uploaded."""
         return key in self._uploaded or holds_score(self._storage.records, key) or key in self._uploaded
+
+    def record(self, key: str) -> CellRecord | None:
+        """The scored record of a cell that waits on disk; None without one, or where it was uploaded just now."""
+        for path in pending_records(self._storage.records):
+            if key_of(path) == key:
+                with contextlib.suppress(TableError):
+                    found = read_record(path)
+                    if found.state in SCORED_STATES:
+                        return found
+        return None
 
     def newest_checkpoint(self, key: str) -> str:
         """Name of its newest checkpoint, which tells the step; empty without one."""
