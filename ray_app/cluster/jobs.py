@@ -47,12 +47,13 @@ class JobServer:
 
     def __init__(self, address: str) -> None:
         quiet_ray()
+        from ray.exceptions import RayError
         from ray.job_submission import JobSubmissionClient
 
         self.address = address
         try:
             self.client: JobSubmissionClient = JobSubmissionClient(address)
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+        except (ConnectionError, RuntimeError, OSError, ValueError, RayError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ClusterError(
                 f"the job server at {address} cannot be used ({reason[:200]}); is the cluster up (make cluster-status), its "

@@ -80,9 +80,7 @@ def read_template(folder: Path, name: str) -> str:
     Raises:
         ConfigError: there is no template of that name.
     """
-    path = folder / f"{name}.yaml"
-    try:
-        return path.read_text()
-    except OSError as error:
-        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
-        raise ConfigError(f"cluster.launch.template: there is no {name!r}; known: {known}") from error
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"cluster.launch.template: there is no {name!r}; known: {', '.join(known)}")
+    return (folder / f"{name}.yaml").read_text()

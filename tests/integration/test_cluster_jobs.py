@@ -59,7 +59,9 @@ def test_a_sweep_runs_on_the_cluster_and_its_end_is_told_here(head: RayHead, tmp
     assert len(done.cells()) == 3
     assert not study.out.exists(), "nothing is written here"
     code, text = study.run("sweep", *there, "method.stages=10000")
-    assert code == 2 and "stages" in text
+    assert code == 1 and "failed:" in text, "some cells failed"
+    code, text = study.run("sweep", *there, "arch.pretrained.id=tiny/none")
+    assert code == 2 and "tiny/none" in text and "Traceback" not in text
 
 
 def test_who_stops_following_finds_the_job_again(head: RayHead) -> None:
