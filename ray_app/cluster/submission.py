@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ray_app.cluster.launcher import Launcher, Say, make_launcher, spelled
+from ray_app.commit import COMMIT_VARIABLE, code_commit
 from tracking.errors import ConfigError
 from tracking.secrets import holds_userinfo
 
@@ -50,6 +51,7 @@ def job_environment(config: AppConfig) -> dict[str, str]:
         ConfigError: one of them holds a password.
     """
     found = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+    found[COMMIT_VARIABLE] = code_commit()
     uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri and holds_userinfo(uri):
         raise ConfigError(

@@ -12,7 +12,6 @@ import os
 import platform
 import secrets
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 
+from ray_app.commit import code_commit
 from ray_app.config import CONF, AppConfig
 from ray_app.embedded.vit import EmbeddedVitConfig
 from ray_app.hub.task_yaml import read_task_config
@@ -373,11 +373,4 @@ def run_tags() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False, cwd=CONF.parent
-        )
-        commit = found.stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
-    return {Tag.COMMIT: commit or "unknown", Tag.ENVIRONMENT: json.dumps(environment)}
+    return {Tag.COMMIT: code_commit(), Tag.ENVIRONMENT: json.dumps(environment)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import traceback
 from typing import Any
@@ -40,6 +41,7 @@ class TeamRun(RecordedAttempt):
         super().__init__(order)
         self.stage = "train"
         self._told = Queue(actor_options={"num_cpus": 0})
+        self._name = f"team-{order.attempt}"
         self._points: list[CurvePoint] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._train, name="team", daemon=True)
@@ -58,7 +60,7 @@ class TeamRun(RecordedAttempt):
             torch_config=TorchConfig(backend="nccl" if order.gpus else "gloo"),
             scaling_config=ScalingConfig(num_workers=size, use_gpu=bool(order.gpus), resources_per_worker=resources),
             run_config=RunConfig(
-                name=f"team-{order.attempt}",
+                name=self._name,
                 storage_path=str(order.storage.tune),
                 failure_config=FailureConfig(max_failures=0),  # the queue tries again
             ),
@@ -80,6 +82,7 @@ class TeamRun(RecordedAttempt):
             return content, None
         self._thread.join()
         self._told.shutdown(force=True)
+        shutil.rmtree(self.order.storage.tune / self._name, ignore_errors=True)
         if kind == "record":
             return None, content
         self.stage, error, trace = content
