@@ -44,6 +44,7 @@ def open_client(uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every try
     from mlflow import MlflowClient
 
     pace_sqlite()

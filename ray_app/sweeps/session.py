@@ -294,7 +294,7 @@ class SweepSession:
 
     def finish(self) -> int:
         """Upload what is left; returns how many results still wait on disk."""
-        return self.uploader.stop()
+        return self.uploader.stop(patience_s=self.config.tracking.patience_s)
 
 
 def check_folder(folder: Path, *, min_free_bytes: int) -> None:

@@ -181,12 +181,17 @@ class TrackingConfig:
     """Artifact root for new experiments; None: <out>/mlartifacts (for a server: the server's own)."""
     n_writers: int = 1
     """Results written to MLflow at the same time; above 1 only where the store is a server."""
+    patience_s: float = 60.0
+    """Seconds that a command waits at its end for a server that is away, before it leaves results on disk."""
     server: ServerConfig = field(default_factory=ServerConfig)
     """The server that `make tracking-up` starts."""
 
     def faults(self) -> list[str]:
         """Everything wrong with these settings."""
-        return [] if 1 <= self.n_writers <= 64 else [f"n_writers: {self.n_writers}; it must lie between 1 and 64"]
+        found = [] if 1 <= self.n_writers <= 64 else [f"n_writers: {self.n_writers}; it must lie between 1 and 64"]
+        if not self.patience_s >= 0:
+            found.append(f"patience_s: {self.patience_s}; it must be 0 or more")
+        return found
 
 
 @dataclass(kw_only=True)

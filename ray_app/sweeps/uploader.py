@@ -38,6 +38,7 @@ class Uploader:
         self.uploaded = 0
         self.last_error: StartlineError | None = None
         self.unreadable: list[str] = []
+        self._told = False
         self._of_others: set[str] = set()
         self._stop = threading.Event()
         self._counting = threading.Lock()
@@ -48,15 +49,17 @@ class Uploader:
         self._thread.start()
 
     def stop(self, *, patience_s: float = 60.0) -> int:
-        """Upload what is left, for at most ``patience_s`` seconds; returns how many records still wait on disk."""
+        """Upload what is left, for at most ``patience_s`` seconds, also where the store is away; returns how many still wait."""
         self._stop.set()
+        deadline = time.monotonic() + patience_s
         if self._thread.is_alive():
             self._thread.join(patience_s)
-        deadline = time.monotonic() + patience_s
-        while self._left() and time.monotonic() < deadline and not self._thread.is_alive():
+        while self._left() and not self._thread.is_alive():
             self.drain()
-            if self.last_error is not None:
+            if time.monotonic() >= deadline:
                 break
+            if self.last_error is not None:
+                time.sleep(min(_PAUSE_S, patience_s))
         return self._left()
 
     def wait(self, *, patience_s: float = 60.0) -> int:
@@ -126,7 +129,9 @@ class Uploader:
                 )
 
     def _note(self, error: StartlineError) -> None:
-        logger.warning("%s", error.message)
+        """Stop this round; an outage is told once."""
+        logger.log(logging.DEBUG if self._told else logging.WARNING, "%s", error.message)
+        self._told = True
         self.last_error = error
 
     def _upload(self, path: Path, *, check: bool) -> None:
@@ -138,6 +143,7 @@ class Uploader:
         known = scored and record.key in self.complete
         if not known and not (check and self.store.has_attempt(record.key, record.attempt)):
             self.store.write_cell(record, folder=self.folder)
+            self._told = False
             with self._counting:
                 self.uploaded += 1
         if scored:

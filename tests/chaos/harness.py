@@ -50,6 +50,15 @@ class ChaosStudy:
     study: TinyStudy
     folder: Path
 
+    def on(self, out: Path) -> ChaosStudy:
+        """The same study with another output folder."""
+        plain = tuple(text for text in self.study.more if not text.startswith("out="))
+        return replace(self, study=replace(self.study, out=out, more=plain))
+
+    def against(self, uri: str, name: str) -> ChaosStudy:
+        """The same study under another name on a tracking server that others use too."""
+        return replace(self, study=replace(self.study, uri=uri, arch=f"tiny-{name}"))
+
     def steps(self) -> list[tuple[str, int, float]]:
         """Training steps so far, of all attempts: key, step, seconds."""
         path = self.folder / "steps.log"
@@ -87,6 +96,22 @@ class ChaosStudy:
             [experiment.experiment_id], f"attributes.status = 'FAILED' and tags.`{Tag.KIND}` = '{Kind.CELL}'"
         )
         return len(found)
+
+    def assert_alike(self, undisturbed: ChaosStudy) -> None:
+        """Compare with a study of another name, whose keys differ: the same scores of the same cells, each once."""
+        assert self.named_scores() == undisturbed.named_scores()
+        assert self.study.n_scored_runs() == len(self.study.cells()), "two scored runs of one key"
+        assert self.stale_runs() == 0, "a run was left RUNNING"
+        assert not list((self.study.out / "storage" / "records").glob("*.record.json")), "a record was not uploaded"
+
+    def named_scores(self) -> dict[tuple[str, ...], tuple[object, ...]]:
+        """What must not depend on any disturbance, by base model, task and role; without what holds a key or the study's name."""
+        plain = [name for name in ESSENCE if name != "base_revision"]
+        scores = {}
+        for row in self.study.cells().values():
+            base = str(row["base_model"]).replace(f"startline/{self.study.arch}-", "startline/")
+            scores[base, str(row["task"]), str(row["role"]), str(row["seed"])] = tuple(row[name] for name in plain)
+        return scores
 
     def assert_as_undisturbed(self, undisturbed: ChaosStudy, *, disturbances: int = 1, resume: bool = True) -> float:
         """Run to the end, then compare everything that a disturbance must not change; returns the seconds repeated."""

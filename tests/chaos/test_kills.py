@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -10,87 +9,129 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_study import TinyStudy, make_mirror
+from tests.chaos.harness import (
+    ChaosStudy,
+    cells_under_way,
+    end,
+    kill_session,
+    make_study,
+    raylets,
+    wait_for_cells,
+)
 
 pytestmark = pytest.mark.chaos
 
-ESSENCE = ("score", "n_correct", "n_eval", "curve", "class_counts", "best_validation_score", "base_revision")
+
+def random_step(undisturbed: ChaosStudy, seed: int) -> int:
+    """A training step of the study, drawn by seed; all but the last are followed by more work."""
+    return random.Random(seed).randrange(1, len(undisturbed.steps()))
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    study = TinyStudy(make_mirror(folder / "mirror"), folder / "out", folder / "cache")
-    code, text = study.run("sweep")
-    assert code == 0, text
-    return study
-
-
-def essence(study: TinyStudy) -> dict[str, tuple[object, ...]]:
-    return {key: tuple(row[name] for name in ESSENCE) for key, row in study.cells().items()}
-
-
-def assert_equal_in_the_end(study: TinyStudy, undisturbed: TinyStudy) -> None:
-    code, text = study.run("sweep")
-    assert code == 0, text
-    assert essence(study) == essence(undisturbed)
-    assert study.n_scored_runs() == len(study.cells()), "two scored runs of one key"
-    assert not list((study.out / "storage" / "records").glob("*.record.json")), "a record was not uploaded"
-    assert not list((study.out / "storage" / "checkpoints").glob("*/step-*")), "a finished cell left a checkpoint"
-
-
-def kill_driver_and_workers(pid: int) -> None:
-    """What a machine that goes down does to a sweep: everything in its session at once."""
-    os.killpg(pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_driver_is_killed(undisturbed: TinyStudy, tmp_path: Path, seed: int) -> None:
-    """kill -9 of the driver after a random number of cells and a random while; Ray's processes must go with it."""
-    chance = random.Random(seed)
-    study = TinyStudy(undisturbed.mirror, tmp_path / "out", undisturbed.cache)
-    process = study.start("sweep")
-    study.wait_for_records(process, chance.randint(0, 4))
-    time.sleep(chance.random() * 2)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_driver_is_killed(undisturbed: ChaosStudy, tmp_path: Path, seed: int) -> None:
+    """kill -9 of the driver at a random step; Ray's processes must go with it."""
+    chaos = make_study(tmp_path, undisturbed)
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, random_step(undisturbed, seed))
     process.kill()
     process.communicate()
-    assert_equal_in_the_end(study, undisturbed)
+    chaos.assert_as_undisturbed(undisturbed)
 
 
-def test_the_whole_machine_is_killed(undisturbed: TinyStudy, tmp_path: Path) -> None:
-    study = TinyStudy(undisturbed.mirror, tmp_path / "out", undisturbed.cache)
-    process = study.start("sweep")
-    study.wait_for_records(process, 2)
-    kill_driver_and_workers(process.pid)
+def test_the_driver_is_killed_before_it_trains(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    chaos = make_study(tmp_path, undisturbed)
+    process = chaos.study.start("sweep")
+    time.sleep(random.Random(7).random() * 6)
+    process.kill()
     process.communicate()
-    assert_equal_in_the_end(study, undisturbed)
+    chaos.assert_as_undisturbed(undisturbed)
 
 
-def test_ctrl_c(undisturbed: TinyStudy, tmp_path: Path) -> None:
-    study = TinyStudy(undisturbed.mirror, tmp_path / "out", undisturbed.cache)
-    process = study.start("sweep")
-    study.wait_for_records(process, 1)
+def test_the_whole_machine_is_killed(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    chaos = make_study(tmp_path, undisturbed)
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, random_step(undisturbed, 11))
+    kill_session(process)
+    process.communicate()
+    chaos.assert_as_undisturbed(undisturbed)
+
+
+def test_ctrl_c(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    chaos = make_study(tmp_path, undisturbed)
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, random_step(undisturbed, 13))
     process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, text
+    code, text = end(process, timeout_s=60)
+    assert code == 130, text
     assert "run the same command again" in text and "Traceback" not in text
-    assert_equal_in_the_end(study, undisturbed)
+    chaos.assert_as_undisturbed(undisturbed)
 
 
-def test_a_worker_is_killed(undisturbed: TinyStudy, tmp_path: Path) -> None:
-    """kill -9 of a trial's process: Tune tries the cell again, the sweep ends by itself with everything complete."""
-    import psutil
-
-    study = TinyStudy(undisturbed.mirror, tmp_path / "out", undisturbed.cache)
-    process = study.start("sweep")
-    study.wait_for_records(process, 1)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if any("CellTrial" in part or "ResourceTrainable" in part for part in child.cmdline())
-    ]
+def test_a_worker_is_killed(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    """kill -9 of a trial's process: its cell is handed out again, the sweep ends by itself with everything complete."""
+    chaos = make_study(tmp_path, undisturbed)
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, 15)
+    workers = wait_for_cells(process)
     assert workers, "no trial was running"
-    workers[0].kill()
-    text, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, text
-    assert essence(study) == essence(undisturbed)
+    random.Random(17).choice(workers).kill()
+    code, text = end(process)
+    assert code == 0, text
+    chaos.assert_as_undisturbed(undisturbed, resume=False)
+
+
+def test_a_raylet_is_killed(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    """kill -9 of the only node's raylet: the sweep says so and ends instead of waiting for ever; its workers go with it."""
+    chaos = make_study(tmp_path, undisturbed, step_s=0.4)
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, 6)
+    workers = cells_under_way(process)
+    (raylet,) = raylets(process)
+    raylet.kill()
+    code, text = end(process, timeout_s=90)
+    assert code == 3, text
+    assert "run the same command again" in text and "Traceback" not in text
+    assert not any(worker.is_running() for worker in workers), "a worker outlived its node"
+    chaos.assert_as_undisturbed(undisturbed)
+
+
+def test_a_worker_is_preempted(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    """SIGTERM: the cell stores a checkpoint and its process ends well within the notice of 30 s; nothing is repeated."""
+    chaos = make_study(tmp_path, undisturbed, more=("execution.checkpoint_every_s=1000",))
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, 15)
+    workers = wait_for_cells(process)
+    assert workers, "no trial was running"
+    told = time.monotonic()
+    workers[0].send_signal(signal.SIGTERM)
+    workers[0].wait(30)
+    assert time.monotonic() - told < 15
+    code, text = end(process)
+    assert code == 0, text
+    chaos.assert_as_undisturbed(undisturbed, resume=False)
+    assert chaos.repeated_s() == 0
+
+
+def test_the_machine_is_preempted(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    """SIGTERM to the driver, SIGKILL to everything 30 s later: by then all checkpoints are stored; nothing is repeated."""
+    chaos = make_study(tmp_path, undisturbed, more=("execution.checkpoint_every_s=1000",))
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, 20)
+    process.send_signal(signal.SIGTERM)
+    code, text = end(process, timeout_s=30)
+    assert code == 130, text
+    chaos.assert_as_undisturbed(undisturbed)
+    assert chaos.repeated_s() == 0
+
+
+def test_a_trial_hangs(undisturbed: ChaosStudy, tmp_path: Path) -> None:
+    """A stopped process looks alive to Ray; its silence ends it, and its cell is done by another."""
+    chaos = make_study(tmp_path, undisturbed, more=("cluster.hang_timeout_s=30",))
+    process = chaos.study.start("sweep")
+    chaos.wait_for_steps(process, 15)
+    workers = wait_for_cells(process)
+    assert workers, "no trial was running"
+    workers[0].send_signal(signal.SIGSTOP)
+    code, text = end(process)
+    assert code == 0, text
+    chaos.assert_as_undisturbed(undisturbed, resume=False)
