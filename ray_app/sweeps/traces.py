@@ -40,7 +40,7 @@ class Traces:
         """The scored record of a cell that waits on disk; None without one, or where it was uploaded just now."""
         for path in pending_records(self._storage.records):
             if key_of(path) == key:
-                with contextlib.suppress(TableError):
+                with contextlib.suppress(OSError, TableError):
                     found = read_record(path)
                     if found.state in SCORED_STATES:
                         return found
