@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 
+from analysis.selection.recall_rules import ThresholdRule
 from analysis.selection.silhouette import silhouette_sklearn
 
 FloatArray = npt.NDArray[np.float64]
@@ -19,21 +19,6 @@ IntArray = npt.NDArray[np.int64]
 
 _ROUNDING = 1e-9
 """Distances are means of decimals: 0.09 as a sum of five numbers is not quite 0.09."""
-
-
-class ThresholdRule(Enum):
-    """How the distance under which clusters merge is found.
-
-    The lower-case names are aliases: the configuration library looks a string up among the member names.
-    """
-
-    MEDIAN = "median"
-    """Two thirds of the median distance, to one significant digit: 0.09 for the published text matrix and 0.03 for the vision
-    matrix, which are the numbers in the reference code."""
-    SILHOUETTE = "silhouette"
-    """The merge after which scikit-learn's silhouette is largest."""
-    median = "median"
-    silhouette = "silhouette"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from analysis.proxies.ensemble import average_places
 from analysis.selection.clustering import Clusters
 from analysis.selection.performance import PerformanceMatrix
+from analysis.selection.recall_rules import RecallVariant
 from analysis.selection.similarity import cosine_distance
 
 FloatArray = npt.NDArray[np.float64]
@@ -25,20 +25,6 @@ SHARES = ("knn", "probe_cv")
 
 _DECIMALS = 12
 """Scores that differ by less are equal, and keep the order of the matrix."""
-
-
-class RecallVariant(Enum):
-    """Where paper and reference code differ.
-
-    The lower-case names are aliases: the configuration library looks a string up among the member names.
-    """
-
-    PAPER = "paper"
-    """The representative's proxy score for its whole cluster; singletons weighted by Eq. 1's similarity."""
-    REFERENCE_CODE = "reference_code"
-    """Every member of a cluster by its own proxy score; singletons weighted by the cosine of score vectors."""
-    paper = "paper"
-    reference_code = "reference_code"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,12 @@ import numpy as np
 
 from analysis.selection.clustered import ClusteredMatrix, cluster_matrix, recall_from
 from analysis.selection.performance import PerformanceMatrix
-from analysis.selection.recall import RecallVariant
-from analysis.selection.recall_rules import RecallRules
-from tracking.errors import InputError
+from analysis.selection.recall_rules import RecallRules, RecallVariant
+
+_WITHOUT_SCORES = (
+    "no base model has a score {} on this target: recalled by the average over benchmark tasks alone; select.proxies=[logme] needs "
+    "neither classes nor a head"
+)
 
 Score = Callable[[Sequence[str]], Mapping[str, Mapping[str, float]]]
 """Base models -> proxy -> base model -> score on the target; NaN, or left out, where there is none."""
@@ -43,31 +46,31 @@ def recall_candidates(matrix: PerformanceMatrix, score: Score, rules: RecallRule
         score: asked for few base models at a time.
         rules: of clusters and recall.
 
-    Raises:
-        InputError: no base model has a score.
+    Returns:
+        By recall score; where no base model has a proxy score, by the average over benchmark tasks, and a note says so.
     """
     clustered = cluster_matrix(matrix, rules)
     known: dict[str, dict[str, float]] = {}
     scored: list[str] = []
     for names in _waves(clustered, known, whole=rules.variant is RecallVariant.REFERENCE_CODE):
         scored += names
-        for proxy, values in score(names).items():
-            known.setdefault(proxy, {}).update({name: value for name, value in values.items() if math.isfinite(value)})
-    if not any(known.values()):
-        raise InputError(
-            f"none of {len(scored)} base models has a score {' or '.join(known) or 'of a proxy'} on this target, expected one at "
-            "least; choose another with select.proxies=[logme], which needs neither classes nor a head"
-        )
-    found = recall_from(clustered, known, rules)
+        for proxy, given in score(names).items():
+            known.setdefault(proxy, {}).update({name: value for name, value in given.items() if math.isfinite(value)})
+    if any(known.values()):
+        found = recall_from(clustered, known, rules)
+        values, order, note = found.scores, found.order, found.note
+    else:
+        values = matrix.average
+        order, note = np.argsort(-values, kind="stable"), _WITHOUT_SCORES.format(" or ".join(known))
     bases = matrix.base_models
-    order = [int(row) for row in found.order if np.isfinite(found.scores[row])]
-    lost = [base for row, base in enumerate(bases) if row not in order]
-    notes = [found.note] if found.note else []
+    ranked = [int(row) for row in order if np.isfinite(values[row])]
+    lost = [base for row, base in enumerate(bases) if row not in ranked]
+    notes = [note] if note else []
     notes += [f"without a recall score: {', '.join(lost)}"] if lost else []
     return Recalled(
-        names=tuple(bases[row] for row in order),
-        scores={bases[row]: float(found.scores[row]) for row in order},
-        clusters={bases[row]: int(clustered.clusters.labels[row]) + 1 for row in order},
+        names=tuple(bases[row] for row in ranked),
+        scores={bases[row]: float(values[row]) for row in ranked},
+        clusters={bases[row]: int(clustered.clusters.labels[row]) + 1 for row in ranked},
         scored=tuple(scored),
         notes=tuple(notes),
     )

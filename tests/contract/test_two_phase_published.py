@@ -11,8 +11,7 @@ from analysis.selection.cluster_tables import table_differences, table_singleton
 from analysis.selection.clustered import cluster_matrix, clusters_as_plain, recall_from
 from analysis.selection.performance import PerformanceMatrix
 from analysis.selection.published import load_matrix
-from analysis.selection.recall import RecallVariant
-from analysis.selection.recall_rules import RecallRules
+from analysis.selection.recall_rules import RecallRules, RecallVariant
 from tracking.two_phase import read_scores
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "published" / "two-phase" / "nlp"

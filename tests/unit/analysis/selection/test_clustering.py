@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.selection.clustering import ThresholdRule, choose_threshold, cluster_by_kmeans, cluster_by_linkage
+from analysis.selection.clustering import choose_threshold, cluster_by_kmeans, cluster_by_linkage
+from analysis.selection.recall_rules import ThresholdRule
 from analysis.selection.silhouette import silhouette_reference, silhouette_sklearn
 
 # four models on a line at 0.0, 0.1, 0.5, 0.6, and one far away at 2.0

@@ -9,8 +9,8 @@ import pytest
 
 from analysis.selection.clustered import cluster_matrix, recall_from
 from analysis.selection.clustering import Clusters, cluster_by_linkage
-from analysis.selection.recall import Recall, RecallVariant, combine_proxies, normalise_proxy, recall
-from analysis.selection.recall_rules import RecallRules
+from analysis.selection.recall import Recall, combine_proxies, normalise_proxy, recall
+from analysis.selection.recall_rules import RecallRules, RecallVariant
 from tests.selection_matrices import make_matrix
 
 # m0, m1 are a cluster, m2, m3 another, m4 is alone; averages 0.5, 0.6, 0.8, 0.7, 0.4
