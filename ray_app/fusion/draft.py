@@ -127,7 +127,15 @@ class Draft:
                 sources[_BASE], named[_BASE] = self.base.folder, self.base_weight
             config = dataclasses.replace(config, rule=Rule.WEIGHTED_MEAN, weights=named)
         loop.folder.mkdir(parents=True, exist_ok=True)
-        fused = fuse_checkpoints(config, sources, self.folder, pretrained=self.base.folder)
+        number = len(loop.iterations)
+        fused = fuse_checkpoints(
+            config,
+            sources,
+            self.folder,
+            pretrained=self.base.folder,
+            revisions={one.name: one.key for one in self.used} | {_BASE: self.base.revision},
+            pretrained_name=loop.base_name(number) if number else "the pretrained model",
+        )
         return fused, folder_revision(self.folder, cache_dir=loop.workshop.session.cache)
 
     def hold_against_probes(self) -> Asking:

@@ -48,7 +48,7 @@ class Evaluation:
     def singles(self) -> list[str]:
         """Tasks of the single intermediate models that are tried."""
         seen = self.experiment.split.seen
-        return seen if self.experiment.config.cold_fusion.baselines.singles and len(seen) > 1 else []
+        return seen if self.experiment.config.cold_fusion.baselines.singles else []
 
     def plan(self) -> None:
         """Work out the cells, and which of them must be run."""
