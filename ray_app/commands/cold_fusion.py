@@ -56,7 +56,6 @@ class _ColdFusion:
         )
         self._print_plan()
         if self.config.dry:
-            self.experiment.feed.close()
             return OK
         write_atomically(
             results_folder(self.config) / "config.json", json.dumps(as_plain(self.config), indent=1).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import shutil
 from collections.abc import Callable
@@ -154,11 +155,15 @@ class Experiment:
                 self.loops.append(self._fuse_once(seed))
             if len(self.split.seen) > 1 and cold.baselines.multitask:
                 self.multitask[seed] = multitask_cell(self.workshop, self.split.seen, seed=seed, epochs=self._epochs())
+
+    @functools.cached_property
+    def feed(self) -> Feed:
+        """What runs the loops and baselines; made, and begun, when it is first asked for."""
         programs: dict[str, Program] = {loop.name: loop.program() for loop in self.loops}
         programs |= {f"{MULTITASK}-s{seed}": _one(cell) for seed, cell in self.multitask.items()}
         if any(len(loop.iterations) < loop.total for loop in self.loops):
             programs["libraries"] = _import_libraries()
-        self.feed = Feed(programs=programs, known=self.known)
+        return Feed(programs=programs, known=self.known)
 
     @property
     def first(self) -> str:
