@@ -71,7 +71,11 @@ def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
     import ray
 
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it calls cells that are tried again errors
-    given: dict[str, Any] = {"address": cluster.address, "log_to_driver": False, "logging_level": logging.ERROR}
+    given: dict[str, Any] = {
+        "address": cluster.address or "local",
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     if local:
         given |= {"include_dashboard": False, "object_store_memory": 200 * 2**20}
         given |= {"num_cpus": cluster.cpus} if cluster.cpus is not None else {}
