@@ -78,7 +78,8 @@ def test_every_iteration_is_a_run_with_its_contributors(study: TinyStudy) -> Non
     assert second.data.params[Param.BASE_MODEL] == "startline/tiny-cold-plain-iter02-s0"
     assert [entry[2:] for entry in json.loads(second.data.tags[Tag.CONTRIBUTIONS])] == [["used", 0.5]] * 2
     assert (second.data.metrics[Metric.N_USED], second.data.metrics[Metric.ACCEPTED]) == (2, 1)
-    assert second.data.metrics[Metric.EXAMPLES_SEEN] == 2 * 48 * 2
+    rows = 48 - 48 // 10  # both tasks hide their test labels, so a tenth of train is their validation set
+    assert second.data.metrics[Metric.EXAMPLES_SEEN] == 2 * rows * 2
 
 
 def test_it_is_ranked_beside_its_baselines(study: TinyStudy) -> None:
@@ -106,14 +107,13 @@ def test_it_is_ranked_beside_its_baselines(study: TinyStudy) -> None:
         assert (study.out / "cold-fusion" / "cold" / name).stat().st_size > 100
 
 
-def test_again_nothing_is_run_and_more_iterations_go_on_from_there(study: TinyStudy) -> None:
+def test_more_iterations_go_on_from_there_and_nothing_is_done_again(study: TinyStudy) -> None:
     before = study.cells()
-    code, text = study.run("cold-fusion", *LOOP)
-    assert code == 0 and "0 cells complete, 0 failed" in text, text
-    assert study.cells() == before
     code, text = study.run("cold-fusion", *LOOP, "ITERATIONS=3", "cold_fusion.baselines.multitask=false")
     assert code == 0 and "plain-s0: 2 of 3 iterations there already" in text, text
-    new = [row for key, row in study.cells().items() if key not in before]
+    after = study.cells()
+    assert study.n_scored_runs() == len(after) and all(after[key] == row for key, row in before.items())
+    new = [row for key, row in after.items() if key not in before]
     assert sorted(row["role"] for row in new) == ["source", "source", "target", "target"]
 
 
