@@ -31,6 +31,7 @@ from ray_app.sweeps.settings import ClusterConfig
 from ray_app.training.settings import ExecutionConfig, FinetuneConfig
 from ray_app.training.tokens import Family
 from tracking.cells import CellIdentity
+from tracking.schema import Param
 
 N_STAGES = 4
 CURVES: dict[str, list[float]] = {
@@ -43,8 +44,10 @@ CURVES: dict[str, list[float]] = {
     "poor": [0.30, 0.31, 0.32, 0.33],
     "equal": [0.60, 0.66, 0.70, 0.72],
 }
-"""Candidate -> validation scores. 'fails' reports a failure in stage 2, the worker of 'lost' dies once in stage 1, that of 'doomed'
-every time."""
+"""Candidate -> validation scores. 'fails' reports a failure in stage 2, 'doomed' in stage 1; see ``DIES``."""
+DIES = {"fine_selection": "lost,doomed", "asha": "doomed"}
+"""Scheduler -> candidates whose workers die in stage 1: that of 'lost' once, that of 'doomed' every time. A new worker takes seconds, so
+that not every scheduler is put through it: all but ASHA are one class."""
 SLOTS = 2
 
 
@@ -85,8 +88,8 @@ def run_scripted(name: str, folder: Path) -> dict[str, Any]:
 
     run_cells(
         cells,
-        lambda cell: _order(cell, Storage(root=folder)),
-        cluster=ClusterConfig(cpus=SLOTS, max_failures=1),
+        lambda cell: _order(cell, Storage(root=folder), dies=DIES.get(name, "")),
+        cluster=ClusterConfig(cpus=SLOTS, max_failures=1 if "lost" in DIES.get(name, "") else 0),
         storage=Storage(root=folder),
         sweep=name,
         progress=SweepProgress(total=len(cells), total_cost=1.0, console=Console(quiet=True)),
@@ -131,7 +134,7 @@ def _cell(candidate: str) -> PlannedCell:
     )
 
 
-def _order(cell: PlannedCell, storage: Storage) -> Order:
+def _order(cell: PlannedCell, storage: Storage, *, dies: str) -> Order:
     return Order(
         key=cell.key,
         attempt="1",
@@ -145,7 +148,7 @@ def _order(cell: PlannedCell, storage: Storage) -> Order:
         seed=0,
         keep_model=False,
         storage=storage,
-        params={},
+        params={"dies": dies, Param.METHOD: "finetune"},
         tags={},
         features=Path("x"),
     )

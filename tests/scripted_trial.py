@@ -43,15 +43,17 @@ class ScriptedTrial(tune.Trainable):
         stage = len(self._trained) + 1
         with self._file("log").open("a") as file:
             file.write(json.dumps([self.candidate, *self._trained, stage]) + "\n")
-        self._fall(stage)
-        if self.candidate == "fails" and stage == 2:
+        if self.candidate in self.config["order"]["params"]["dies"].split(","):
+            self._die_unless_it_may_live()
+        if (self.candidate, stage) in (("fails", 2), ("doomed", 1)):
             return {**self._report(), "done": True, "state": "failed", "failed_stage": "train", "reason": "as scripted"}
         self._trained.append(stage)
         return self._report()
 
-    def _fall(self, stage: int) -> None:
+    def _die_unless_it_may_live(self) -> None:
+        """'lost' dies once, 'doomed' every time."""
         died = self._file("died")
-        if (self.candidate == "lost" and stage == 1 and not died.exists()) or self.candidate == "doomed":
+        if self.candidate == "doomed" or not died.exists():
             died.touch()
             os._exit(1)
 
@@ -62,7 +64,7 @@ class ScriptedTrial(tune.Trainable):
             "key": key,
             "stage": len(curve),
             "curve": curve,
-            "validation_score": curve[-1],
+            "validation_score": curve[-1] if curve else 0.0,
             "examples_seen": len(curve),
         }
         if len(curve) == N_STAGES:

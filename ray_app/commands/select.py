@@ -49,7 +49,7 @@ def run(config: AppConfig) -> int:
         ConfigError: no target, an unknown one, or an unknown policy or score.
         TableError: no matrix to recall from.
     """
-    targets = _targets(config)
+    targets = targets_of(config)
     check_folder(config.out, min_free_bytes=int(config.cluster.min_free_gb * 1e9))
     with exclusive_writer(config.out):
         return _Selections(staged(config)).run(targets)
@@ -62,6 +62,11 @@ def _targets(config: AppConfig) -> list[str]:
     known = known_names("task")
     faults = [f"TASK: there is no task {name!r}{nearest(name, known)}" for name in named if name not in known]
     faults += unknown_names(config.select)
+    if config.cluster.team > 1:
+        faults.append(
+            f"cluster.workers_per_cell: a team of {config.cluster.team} processes would train a candidate, which cannot be paused "
+            "between stages; set cluster.workers_per_cell=1"
+        )
     if faults:
         raise ConfigError(faults)
     return list(dict.fromkeys(named))

@@ -104,7 +104,11 @@ def test_who_was_dropped_when_and_why(study: TinyStudy) -> None:
 
 
 def test_a_candidate_made_from_the_target_itself_is_left_out(study: TinyStudy) -> None:
-    assert result(study, "sst2")["left_out"] == {SOURCE: "it was made from the target itself"}
+    found = result(study, "sst2")
+    assert found["left_out"] == {SOURCE: "it was made from the target itself"}
+    assert any(
+        "by the average over benchmark tasks alone" in note for note in found["notes"]
+    )  # the others have no head
 
 
 def test_epochs_are_counted_by_hand(study: TinyStudy) -> None:
@@ -120,9 +124,7 @@ def test_the_second_time_trains_nothing_and_says_the_same(study: TinyStudy) -> N
     first, again = (json.loads((study.out / f"{name}.json").read_text()) for name in ("first", "again"))
     assert first["stages_trained_now"] == 4 and again["stages_trained_now"] == 0
     assert {**first, "stages_trained_now": 0} == again
-    assert (
-        len([run for run in selections(study) if run["startline.key"]]) == 3
-    )  # cola, sst2, and brute force: each once
+    assert sorted(run["mlflow.runName"].split()[1] for run in selections(study)) == ["cola", "sst2"]
 
 
 def test_a_selection_is_a_run_in_mlflow(study: TinyStudy) -> None:
@@ -145,13 +147,6 @@ def test_a_model_that_fails_is_dropped_with_its_reason_and_blocks_nobody(damaged
     assert found["chosen"] == run_rounds(BruteForce(), curves, {}, n_stages=2).chosen != SOURCE
 
 
-def test_what_cannot_be_is_said(study: TinyStudy) -> None:
-    for arguments, said in (
-        (("TASK=",), "TASK: not given"),
-        (("TASK=nothing",), "there is no task 'nothing'"),
-        (("TASK=cola", "POLICY=halfing"), "there is no 'halfing'; known: brute_force, successive_halving"),
-        (("TASK=cola", "suite.tasks=[cola]"), "no benchmark task is left"),
-        (("TASK=cola", "method.stages=3", "suite.tasks=[rte]"), "no base model has a finetune in 3 stages on rte"),
-    ):
-        code, text = study.run("select", *arguments)
-        assert code == 2 and said in text, text
+def test_without_a_matrix_it_says_what_makes_one(study: TinyStudy) -> None:
+    code, text = study.run("select", "TASK=cola", "method.stages=3", "suite.tasks=[rte]")
+    assert code == 2 and "no base model has a finetune in 3 stages on rte" in text and "make matrix" in text
