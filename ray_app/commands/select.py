@@ -55,7 +55,8 @@ def run(config: AppConfig) -> int:
         return _Selections(staged(config)).run(targets)
 
 
-def _targets(config: AppConfig) -> list[str]:
+def targets_of(config: AppConfig) -> list[str]:
+    """Targets that TASK= names, else the experiment's; ConfigError for what cannot be asked for."""
     named = [part.strip() for part in (config.task or "").split(",") if part.strip()] or config.select.targets
     if not named:
         raise ConfigError("TASK: not given; name the new target, a YAML under conf/task (or several, with commas)")
