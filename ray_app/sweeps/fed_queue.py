@@ -126,16 +126,49 @@ class WarmWorkers(FIFOScheduler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told = False
+        self._usual: Any = None
+        """Resources of all trials but odd ones."""
+        self._raised = False
+        self._odd: set[str] = set()
+        """Trials under way that need other resources (a whole GPU for a cell that outgrew its share): idle workers make room."""
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """With the first trial, whose resources are those of all, say how many idle workers may be kept."""
+        """With the first trial, whose resources are the usual ones, say how many idle workers may be kept."""
         super().on_trial_add(tune_controller, trial)
-        if self._told:
+        if self._usual is None:
+            self._usual = trial.placement_group_factory
+        if trial.placement_group_factory != self._usual:
+            self._odd.add(trial.trial_id)
+        self._set_kept(tune_controller)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """An odd trial that is over no longer needs room."""
+        super().on_trial_complete(tune_controller, trial, result)
+        self._forget(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """The same for one that was lost."""
+        super().on_trial_error(tune_controller, trial)
+        self._forget(tune_controller, trial)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """The same for one that was ended."""
+        super().on_trial_remove(tune_controller, trial)
+        self._forget(tune_controller, trial)
+
+    def _forget(self, tune_controller: Any, trial: Any) -> None:
+        self._odd.discard(trial.trial_id)
+        self._set_kept(tune_controller)
+
+    def _set_kept(self, tune_controller: Any) -> None:
+        """Keep idle workers unless an odd trial needs their room."""
+        wanted = not self._odd
+        if wanted == self._raised:
             return
-        self._told = True
         controller = getattr(tune_controller, "_tune_controller", tune_controller)
         try:
-            controller._actor_cache.increase_max(trial.placement_group_factory, by=_WARM)
+            cache = controller._actor_cache
+            (cache.increase_max if wanted else cache.decrease_max)(self._usual, by=_WARM)
         except AttributeError:
             logger.warning("this version of Ray Tune keeps no idle workers: each iteration starts its own")
+        self._raised = wanted

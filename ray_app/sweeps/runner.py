@@ -186,7 +186,8 @@ def run_cells(
         if feed is None
         else FedQueue(feed, config_of, on_taken=note_taken, max_failures=cluster.max_failures, traces=traces)
     )
-    chosen = scheduler(queue) if scheduler else None if feed is None else WarmWorkers()
+    keeps = feed is not None and cluster.team == 1  # a team's processes hold GPUs of their own
+    chosen = scheduler(queue) if scheduler else WarmWorkers() if keeps else None
     vigil = Vigil(cluster.hang_timeout_s)
     watcher = Watcher(
         known, orders, outcome, progress,
