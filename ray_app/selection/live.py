@@ -13,7 +13,9 @@ from ray_app.selection.matrix import recorded_cells
 from ray_app.selection.rounds import Ledger, LiveRounds, StoppedLedger
 from ray_app.sweeps.plan import PlannedCell, Study
 from ray_app.sweeps.session import SweepSession
-from tracking.records import holds_score
+from tracking.errors import StoreError, TableError
+from tracking.records import CellRecord, read_record
+from tracking.schema import SCORED_STATES, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +124,16 @@ class LiveSelection:
 
     def _look_up(self, key: str) -> tuple[tuple[float, ...], float] | None:
         """Curve and score of a cell whose worker was lost after it had left its record; None for one that had not ended."""
-        if key not in self.session.uploader.complete and not holds_score(self.session.storage.records, key):
+        for path in self.session.storage.records.glob(f"{key}-*.record.json"):
+            record = _read_scored(path)
+            if record is not None:
+                return tuple(score for _, score, _ in record.curve), record.metrics[Metric.SCORE]
+        if key not in self.session.uploader.complete:
             return None
-        self.session.uploader.wait()
-        found = recorded_cells([self.cells[self._names[key]]], self.session.sync())
+        try:
+            found = recorded_cells([self.cells[self._names[key]]], self.session.sync())
+        except StoreError:
+            return None
         return (found[key].curve, found[key].score) if key in found else None
 
     def _note(self, name: str) -> None:
@@ -164,3 +172,12 @@ class LiveSelection:
             shutil.rmtree(self.session.storage.checkpoints / cell.key, ignore_errors=True)
             if cell.key not in self._had_models:
                 shutil.rmtree(self._model(cell), ignore_errors=True)
+
+
+def _read_scored(path: Path) -> CellRecord | None:
+    """A record with a score; None where it has none, cannot be read, or was uploaded and removed meanwhile."""
+    try:
+        record = read_record(path)
+    except (OSError, TableError):
+        return None
+    return record if record.state in SCORED_STATES else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from analysis.selection.rounds import Drop, RoundPolicy, check_verdict
 
 
 @dataclass(kw_only=True)
-class Ledger:
+class Ledger(ABC):
     """What is known of the candidates of a selection, in order of recall (best first)."""
 
     names: tuple[str, ...]
@@ -31,9 +32,9 @@ class Ledger:
         self.alive: tuple[str, ...] = self.names
 
     @property
+    @abstractmethod
     def chosen(self) -> str | None:
         """The one that is left when all is decided; None before, and where every candidate failed."""
-        raise NotImplementedError
 
     def reported(self, name: str, curve: Sequence[float]) -> None:
         """Note how far a candidate has come; of a shorter curve (a training that catches up) nothing is forgotten."""
