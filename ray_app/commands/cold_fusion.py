@@ -81,7 +81,7 @@ class _ColdFusion:
     def _print_plan(self) -> None:
         experiment, cold = self.experiment, self.config.cold_fusion
         console.print(
-            f"{self.config.arch.name}: {len(cold.variants)} variants x {len(self.config.seeds)} seeds, {cold.iterations} iterations of "
+            f"{self.config.arch.name}: {len(cold.ways)} variants x {len(self.config.seeds)} seeds, {cold.iterations} iterations of "
             f"{cold.contributors} contributors; seen: {', '.join(experiment.split.seen)}; unseen targets: "
             f"{', '.join(experiment.split.unseen) or 'none'}"
         )

@@ -172,8 +172,10 @@ class ColdFusionConfig:
     """Of weights from probe scores: a contribution that probes so much better (fraction) weighs e times as much."""
     staleness_exponent: float = 0.5
     """Asynchronous: a contribution that began s fusions ago weighs (1 + s)^-this."""
-    variants: dict[str, VariantConfig] = field(default_factory=lambda: {"plain": VariantConfig()})
-    """Ways to run the loop, by name; the first is what the curve is drawn of."""
+    variants: dict[str, VariantConfig] = field(default_factory=dict)
+    """Ways to run the loop, by name; the first is what the curve is drawn of. Empty: the loop as published, under the name plain."""
+    only: list[str] | None = None
+    """Which of the variants are run; None: all."""
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     """What they are held against."""
     evaluate: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -194,8 +196,12 @@ class ColdFusionConfig:
                 math.isfinite(value) and (value > 0 or (value == 0 and name != "temperature"))
             ):
                 found.append(f"{name}: {value}; it must be a finite number above 0")
-        if not self.variants:
-            found.append("variants: empty; name at least one")
+        strange = [name for name in self.only or [] if name not in self.variants]
+        found += [
+            f"only: there is no variant {name!r}; known: {', '.join(self.variants) or 'none'}" for name in strange
+        ]
+        if self.only is not None and not self.only:
+            found.append("only: empty; name a variant, or null for all")
         for name in [self.name, *self.variants]:
             if not name or not all(character.isalnum() or character in "_." for character in name):
                 found.append(f"variants: {name!r} is not a plain name; use letters, digits, '_' and '.'")
@@ -224,6 +230,12 @@ class ColdFusionConfig:
                     f"variants.{name}.arrivals: {variant.arrivals} of {contributors} contributors cannot arrive"
                 )
         return found
+
+    @property
+    def ways(self) -> dict[str, VariantConfig]:
+        """The variants that are run, by name, in their order."""
+        known = self.variants or {"plain": VariantConfig()}
+        return {name: variant for name, variant in known.items() if self.only is None or name in self.only}
 
     def contributors_of(self, variant: VariantConfig) -> int:
         """Contributors of an iteration of a variant."""

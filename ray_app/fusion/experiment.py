@@ -93,7 +93,7 @@ def split_tasks(config: AppConfig) -> TaskSplit:
         for task in cold.probe_tasks
         if task in seen or task in targets
     ]
-    for label, variant in cold.variants.items():
+    for label, variant in cold.ways.items():
         wanted = cold.contributors_of(variant)
         if variant.single_task is None and wanted > len(seen):
             faults.append(
@@ -108,7 +108,7 @@ def split_tasks(config: AppConfig) -> TaskSplit:
 def make_workshop(config: AppConfig, session: SweepSession, split: TaskSplit) -> Workshop:
     """Find the pretrained model and every dataset that a loop may ask for, and settle how contributors train."""
     cold = config.cold_fusion
-    singles = [variant.single_task for variant in cold.variants.values() if variant.single_task]
+    singles = [variant.single_task for variant in cold.ways.values() if variant.single_task]
     names = dict.fromkeys([*config.suite.tasks, *split.seen, *singles, *cold.probe_tasks])
     suite = dataclasses.replace(config.suite, tasks=list(names), train_sizes=[])
     candidates = dataclasses.replace(config.candidates, models=[], sources=[])
@@ -150,7 +150,7 @@ class Experiment:
         self._scored = {row["key"]: row for row in scored_cells(self.table).to_pylist()}
         cold = self.config.cold_fusion
         for seed in self.config.seeds:
-            self.loops += [self._loop(label, variant, seed) for label, variant in cold.variants.items()]
+            self.loops += [self._loop(label, variant, seed) for label, variant in cold.ways.items()]
             if len(self.split.seen) > 1 and cold.baselines.fuse_once:
                 self.loops.append(self._fuse_once(seed))
             if len(self.split.seen) > 1 and cold.baselines.multitask:
@@ -168,7 +168,7 @@ class Experiment:
     @property
     def first(self) -> str:
         """Label of the variant that others are held against."""
-        return next(iter(self.config.cold_fusion.variants))
+        return next(iter(self.config.cold_fusion.ways))
 
     def known(self, cell: PlannedCell) -> Ended | None:
         """How a cell ended that need not be run: it is scored and, where it makes a model, the model is there."""
@@ -236,7 +236,7 @@ class Experiment:
         cold = self.config.cold_fusion
         if cold.baselines.multitask_epochs is not None:
             return cold.baselines.multitask_epochs
-        turns = cold.iterations * cold.contributors_of(cold.variants[self.first]) / len(self.split.seen)
+        turns = cold.iterations * cold.contributors_of(cold.ways[self.first]) / len(self.split.seen)
         return self.workshop.method.max_epochs * turns
 
     def _stored(self, loop: Loop, iteration: Iteration) -> None:

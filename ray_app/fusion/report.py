@@ -213,7 +213,7 @@ def _panels(experiment: Experiment, rows: Sequence[ResultRow]) -> list[Panel]:
         panels.append(
             Panel(title=f"{first}: {_HOW[how]}", x_label="iteration", curves=[c for c in curves if c.x], levels=held)
         )
-    variants = experiment.config.cold_fusion.variants
+    variants = experiment.config.cold_fusion.ways
     if len(variants) > 1:
         curves = [
             _curve(

@@ -31,7 +31,7 @@ from bench_report import ROOT, markdown, publish
 
 TARGET = 0.10
 ARGUMENTS = [
-    "EXPERIMENT=cold_fusion_minilm", "MIRROR=../shared/data", "SEEDS=1", "cold_fusion.variants={plain: {}}",
+    "EXPERIMENT=cold_fusion_minilm", "MIRROR=../shared/data", "SEEDS=1", "cold_fusion.only=[plain]",
     "cold_fusion.evaluate={curve: false, probe: false, few_shot: null}", "TASKS=wic",
     "cold_fusion.baselines={singles: false, fuse_once: false, multitask: false}",
     "cold_fusion.caps={train: 320, validation: 64, test: 64}", "method.validate_every_examples=100000",
@@ -52,7 +52,7 @@ def measure(iterations: int, train_s: float) -> list[dict[str, Any]]:
         command = [sys.executable, str(ROOT / "tests" / "bench" / "sleeping_fusion.py"), *arguments]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         cells = {row["key"]: row for row in pq.read_table(folder / "table" / "minilm.parquet").to_pylist()}
-        with (folder / "cold-fusion" / "minilm" / "iterations.csv").open(newline="") as file:
+        with (folder / "cold-fusion" / "cold" / "iterations.csv").open(newline="") as file:
             stored = [
                 Path(row["folder"]).parent / f"iteration-{int(row['iteration']):04d}.json"
                 for row in csv.DictReader(file)

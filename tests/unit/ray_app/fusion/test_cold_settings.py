@@ -12,7 +12,7 @@ def test_the_default_is_the_published_loop() -> None:
     config = ColdFusionConfig()
     assert config.faults() == []
     assert (config.contributors, config.iterations) == (8, 30)
-    plain = config.variants["plain"]
+    plain = config.ways["plain"]
     assert (plain.mode, plain.weighting, plain.rollback) == (Mode.SYNCHRONOUS, Weighting.EQUAL, Rollback.NEVER)
     assert plain.fusion.rule is Rule.MEAN
 
@@ -26,7 +26,8 @@ def test_the_default_is_the_published_loop() -> None:
         ({"quorum": 1.5}, "quorum"),
         ({"time_limit_s": float("nan")}, "time_limit_s"),
         ({"temperature": 0.0}, "temperature"),
-        ({"variants": {}}, "variants: empty"),
+        ({"only": ["a"], "variants": {"b": VariantConfig()}}, "no variant 'a'"),
+        ({"only": []}, "only: empty"),
         ({"variants": {"a-b": VariantConfig()}}, "not a plain name"),
         ({"variants": {"w": VariantConfig(weighting=Weighting.PROBE)}}, "decides by probes"),
         ({"variants": {"w": VariantConfig(contributors=1)}}, "variants.w.contributors"),
@@ -64,3 +65,10 @@ def test_going_on_longer_is_the_same_loop_and_deciding_otherwise_is_another() ->
     assert ColdFusionConfig(temperature=0.1).identity(weighted) != short.identity(weighted)
     threads = VariantConfig(fusion=FusionConfig(threads=7))
     assert short.identity(threads) == short.identity(plain)
+
+
+def test_variants_can_be_chosen_from() -> None:
+    both = {"a": VariantConfig(), "b": VariantConfig()}
+    assert list(ColdFusionConfig(variants=both).ways) == ["a", "b"]
+    assert list(ColdFusionConfig(variants=both, only=["b"]).ways) == ["b"]
+    assert list(ColdFusionConfig().ways) == ["plain"]
