@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.report.figure_style import INK, PALETTE, quiet, shortened, zero_line
 
@@ -58,6 +59,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for index, (name, gain) in enumerate(panel.levels):
         colour = PALETTE[(len(panel.curves) + index) % len(PALETTE)]
         axes.axhline(gain, color=colour, linewidth=1.1, linestyle=(0, (4, 2)), label=shortened(name))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel("gain over the pretrained model, points")

@@ -202,9 +202,9 @@ class ColdFusionConfig:
         ]
         if self.only is not None and not self.only:
             found.append("only: empty; name a variant, or null for all")
-        for name in [self.name, *self.variants]:
+        for where, name in [("name", self.name), *(("variants", name) for name in self.variants)]:
             if not name or not all(character.isalnum() or character in "_." for character in name):
-                found.append(f"variants: {name!r} is not a plain name; use letters, digits, '_' and '.'")
+                found.append(f"{where}: {name!r} is not a plain name; use letters, digits, '_' and '.'")
         for label, names in (("tasks", self.tasks or []), ("probe_tasks", self.probe_tasks)):
             found += [f"{label}: {name!r} is named twice" for name in sorted({n for n in names if names.count(n) > 1})]
         found += [

@@ -205,7 +205,7 @@ def _panels(experiment: Experiment, rows: Sequence[ResultRow]) -> list[Panel]:
             for targets in ("seen", "unseen")
         ]
         held = [
-            (label, row.gain)
+            (f"{label}, all targets", row.gain)
             for label in levels
             for row in rows
             if (row.candidate, row.how, row.targets) == (label, how, "all")
