@@ -189,6 +189,9 @@ class Experiment:
     def _loop(self, label: str, variant: VariantConfig, seed: int) -> Loop:
         kind = AsynchronousLoop if variant.mode is Mode.ASYNCHRONOUS else Loop
         cold = self.config.cold_fusion
+        if variant.single_task is not None:  # the last part is the smallest: it is read before anything runs
+            n = variant.parts or cold.contributors_of(variant)
+            self.workshop.contribution(self.workshop.pretrained, variant.single_task, seed=seed, part=(n - 1, n))
         return self._made(kind, label, variant, seed, tasks=self.split.seen, config=cold)
 
     def _fuse_once(self, seed: int) -> Loop:
