@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tracking.errors import StorageError, TableError
-from tracking.records import CellRecord, pending_records, read_record, remove_record, write_record
+from tracking.records import (
+    CellRecord,
+    holds_score,
+    key_of,
+    pending_records,
+    read_record,
+    remove_record,
+    write_record,
+)
 from tracking.schema import State
 
 
@@ -85,3 +94,19 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="OUT=dir"):
         write_record(tmp_path / "file" / "below", record())
+
+
+def test_records_are_listed_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    names = ["c" * 16, "a" * 16, "b" * 16]
+    for second, name in enumerate(names):
+        os.utime(write_record(tmp_path, record(key=name)), (second, second))
+    assert [key_of(path) for path in pending_records(tmp_path)] == names
+
+
+def test_a_score_on_disk_is_found_past_failures_and_damage(tmp_path: Path) -> None:
+    key = "a" * 16
+    write_record(tmp_path, record(key=key, attempt="1", state=State.FAILED))
+    (tmp_path / f"{key}-2.record.json").write_text("{")
+    assert not holds_score(tmp_path, key)
+    write_record(tmp_path, record(key=key, attempt="3"))
+    assert holds_score(tmp_path, key) and not holds_score(tmp_path, "b" * 16)
