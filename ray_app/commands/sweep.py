@@ -25,7 +25,7 @@ OK, SOME_FAILED, INFRASTRUCTURE, INTERRUPTED = 0, 1, 3, 130
 
 
 Afterwards = Callable[[SweepSession, SweepPlan], None]
-"""What is done with the results of a sweep besides ranking them."""
+"""What is done with the results of a sweep instead of ranking them."""
 
 
 def run(config: AppConfig, *, afterwards: Afterwards | None = None) -> int:
@@ -56,9 +56,7 @@ class _Sweep:
             return OK
         if not plan.todo:
             console.print("nothing to run: every cell is complete")
-            self._rank(table, plan.settings)
-            if self.afterwards is not None:
-                self.afterwards(self.session, plan)
+            self._rank(table, plan)
             return OK
         return self._train(plan)
 
@@ -154,9 +152,7 @@ class _Sweep:
         elif summary["complete"]:
             table = self.session.sync()
             if not summary["interrupted"] and any(cell.role == "target" for cell in todo):
-                self._rank(table, plan.settings)
-            if self.afterwards is not None:
-                self.afterwards(self.session, plan)
+                self._rank(table, plan)
         left = len(todo) - summary["complete"] - len(summary["failed"])
         arch = self.config.arch.name
         todo_text = f"; {left} cells left, run the same command again to go on" if left else ""
@@ -170,11 +166,14 @@ class _Sweep:
             return INTERRUPTED
         return SOME_FAILED if summary["failed"] or left else OK
 
-    def _rank(self, table: pa.Table, settings: str | None) -> None:
-        """Rank what there is; where there is nothing to rank yet, say why."""
+    def _rank(self, table: pa.Table, plan: SweepPlan) -> None:
+        """Rank what there is, or do what the caller wants done; where there is nothing to rank yet, say why."""
+        if self.afterwards is not None:
+            self.afterwards(self.session, plan)
+            return
         try:
             tasks = self.config.suite.tasks
-            ranked = rank.rank_table(self.config, table, settings=settings, tasks=tasks)
+            ranked = rank.rank_table(self.config, table, settings=plan.settings, tasks=tasks)
             rank.write_base_runs(self.session.store, ranked)
         except TableError as error:
             console.print(f"no ranking yet: {error.message}")
