@@ -114,11 +114,14 @@ class JobServer:
         Raises:
             ClusterError: the job server has not answered for ``PATIENCE_S``; the job may still run.
         """
-        written, answered = 0, time.monotonic()
+        from aiohttp import ClientError
+
+        written, seen = 0, 0
+        failing_since: float | None = None
 
         def pass_on(text: str) -> None:
-            nonlocal answered, seen, written
-            answered = time.monotonic()
+            nonlocal failing_since, seen, written
+            failing_since = None
             before, seen = seen, seen + len(text)
             if seen > written:
                 write(text[max(0, written - before) :])
@@ -131,9 +134,10 @@ class JobServer:
                 details = self.client.get_job_info(job)
                 if details.status.is_terminal():
                     return _exit_code(details)
-                answered = time.monotonic()
-            except (RuntimeError, ConnectionError, OSError) as error:
-                if time.monotonic() - answered > PATIENCE_S:
+                failing_since = None
+            except (RuntimeError, ConnectionError, OSError, ClientError) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > PATIENCE_S:
                     raise ClusterError(
                         f"the job server at {self.address} has not answered for {PATIENCE_S:g} s; job {job} may still run: give "
                         "the same command again to follow it, or see make cluster-status",
@@ -144,11 +148,6 @@ class JobServer:
     async def _tail(self, job: str, pass_on: Callable[[str], None]) -> None:
         async for text in self.client.tail_job_logs(job):
             pass_on(text)
-
-    def stop(self, job: str) -> bool:
-        """Ask a job to end; its cells store a checkpoint first."""
-        with self._refusals():
-            return bool(self.client.stop_job(job))
 
     def report(self) -> str:
         """The newest jobs, a line each."""
@@ -171,7 +170,7 @@ def run_job(server: JobServer, arguments: Sequence[str], *, environment: dict[st
     job, known = server.submit(arguments, project=PROJECT, environment=environment)
     say(
         f"job {job} {'is under way' if known else 'submitted'}; Ctrl-C stops following, not the job: the same command follows it "
-        "again, JOB=id with make cluster-down ends it alone"
+        "again"
     )
     return server.follow(job, write)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from ray_app.cluster.jobs import LOST, STOPPED, JobServer, run_job
-from ray_app.cluster.launcher import NAME, Launcher, Say, spelled
+from ray_app.cluster.launcher import NAME, Launcher, Say
 from ray_app.cluster.programs import find_program, run_program
 from ray_app.cluster.template import read_documents
 from ray_app.cluster.token import use_token
@@ -111,7 +112,7 @@ class KubeRayJob(_OnKubernetes):
         document["metadata"]["labels"] = {"app.kubernetes.io/name": NAME}
         runtime = yaml.safe_load(document["spec"]["runtimeEnvYAML"])
         document["spec"]["runtimeEnvYAML"] = yaml.safe_dump({**runtime, "env_vars": environment})
-        document["spec"]["entrypoint"] = spelled(arguments)
+        document["spec"]["entrypoint"] = shlex.join(arguments)
         return document
 
     def run(self, arguments: Sequence[str], *, environment: dict[str, str], write: Say) -> int:

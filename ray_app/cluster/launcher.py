@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,8 +99,3 @@ def require_launch(launch: LaunchConfig | None, name: str) -> LaunchConfig:
             f"cluster: {name!r} is not started from here; CLUSTER=aws, gcp, kuberay, rayjob and slurm are (conf/cluster)"
         )
     return launch
-
-
-def spelled(arguments: Sequence[str]) -> str:
-    """A command as a shell reads it."""
-    return shlex.join(arguments)

@@ -21,6 +21,8 @@ from tracking.records import write_atomically
 
 _CLIENTS = {"aws": ("boto3", "boto3"), "gcp": ("googleapiclient", "google-api-python-client")}
 """Provider -> module that Ray's launcher needs, and the package that has it."""
+_WITH_TOKEN = "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/startline/auth_token"
+"""What a Ray command on the head needs before it, as the templates start Ray there."""
 _TRAVELS = ("pyproject.toml", "constraints.txt")
 
 
@@ -88,7 +90,7 @@ class RayUp(Launcher):
     def status(self) -> str:
         """Ray's own report on nodes and demand, and the commands submitted."""
         path = self._started()
-        report = self._ray("exec", str(path), "ray status", shown=False)
+        report = self._ray("exec", str(path), f"{_WITH_TOKEN} ray status", shown=False)
         with tunnel(self._way) as address:
             return f"{report.strip()}\n{JobServer(address).report()}"
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ray_app.cluster.jobs import LOST, STOPPED
-from ray_app.cluster.launcher import NAME, PROJECT, Launcher, Say, spelled
+from ray_app.cluster.launcher import NAME, PROJECT, Launcher, Say
 from ray_app.cluster.programs import find_program, run_program
 from ray_app.cluster.template import fill_in, read_documents
 from ray_app.cluster.token import cluster_token
@@ -62,7 +62,7 @@ class SlurmJob(Launcher):
             "token": str(token),
             "project": shlex.quote(str(PROJECT)),
             "bin": shlex.quote(str(Path(sys.executable).parent)),
-            "command": spelled(arguments),
+            "command": shlex.join(arguments),
         }
         return fill_in(str(document["script"]), {}, where=self.where, given=given)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ray_app.cluster.launcher import Launcher, Say, make_launcher, spelled
+from ray_app.cluster.launcher import Launcher, Say, make_launcher
 from ray_app.commit import COMMIT_VARIABLE, code_commit
 from tracking.errors import ConfigError
 from tracking.secrets import holds_userinfo
@@ -72,7 +73,7 @@ def submit(command: str, overrides: Sequence[str], config: AppConfig, *, say: Sa
     if config.dry:
         if config.cluster.launch is not None:
             launcher_of(config, say=say).check()
-        say(f"would submit to cluster {config.cluster.name}: {spelled(arguments)}")
+        say(f"would submit to cluster {config.cluster.name}: {shlex.join(arguments)}")
         return 0
     lines = _Lines(say)
     try:
