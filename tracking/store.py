@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking.client import open_client, speaking
-from tracking.errors import StoreError
+from tracking.errors import StorageError, StoreError
 from tracking.records import CellRecord, write_atomically
 from tracking.schema import Kind, Metric, State, Tag, experiment_name
 from tracking.secrets import redact_forms
@@ -31,10 +31,17 @@ def exclusive_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         StoreError: another process holds it (its pid is named).
+        StorageError: the folder cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "writer.lock"
-    with path.open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = path.open("a+")
+    except OSError as error:
+        raise StorageError(
+            f"the folder {folder} cannot be written ({error.strerror}); choose another with OUT=dir", path=str(folder)
+        ) from error
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -46,6 +46,8 @@ def _by_architecture(folder: Path) -> tuple[dict[str, int], list[str]]:
             arch = read_record(path).arch
         except TableError as error:
             faults.append(error.message)
+        except OSError as error:
+            faults.append(f"{path} cannot be read ({error.strerror})")
         else:
             counts[arch] = counts.get(arch, 0) + 1
     return counts, faults
