@@ -16,8 +16,9 @@ from analysis.study import GainStudy
 from ray_app.commands.console import console
 from ray_app.commands.probe import SITE_TASK, probe_bases
 from ray_app.config import AppConfig, known_names
-from ray_app.hub.checkpoints import ModelRef
 from ray_app.studies import load_study
+from ray_app.sweeps.naming import named_model
+from ray_app.sweeps.orders import Storage
 from ray_app.sweeps.session import SweepSession, check_folder
 from ray_app.sweeps.settings import CandidatesConfig
 from tracking.errors import ConfigError, InputError, StartlineError, TableError
@@ -95,7 +96,10 @@ def _made_now(config: AppConfig, model: str) -> float:
             f"it with; {hint}",
             model=model,
         )
-    part = dataclasses.replace(config, candidates=CandidatesConfig(name="assess", models=[ModelRef(id=model)]))
+    ref = named_model(
+        model, read_table(config.table_path), out=config.out, storage=Storage(root=config.storage), seeds=config.seeds
+    )
+    part = dataclasses.replace(config, candidates=CandidatesConfig(name="assess", models=[ref]))
     part.suite = dataclasses.replace(config.suite, tasks=[SITE_TASK], train_sizes=[])
     check_folder(config.out, min_free_bytes=int(config.cluster.min_free_gb * 1e9))
     try:
@@ -108,7 +112,7 @@ def _made_now(config: AppConfig, model: str) -> float:
             raise
         message = f"{model} has no linear-probe score on {SITE_TASK} and cannot be probed: {error.message}; {hint}"
         raise InputError(message, model=model) from error
-    row = next((row for row in probing.rows if row.base_model == model), None)
+    row = next((row for row in probing.rows if row.base_model == ref.id), None)
     if row is None or row.gain is None:
         reason = row.reason if row is not None else "it was not run"
         raise InputError(f"{model} cannot be probed on {SITE_TASK}: {reason}; {hint}", model=model)

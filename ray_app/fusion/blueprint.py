@@ -25,6 +25,8 @@ class Blueprint:
     """Stored buffers of whole numbers, which are copied and not fused."""
     alias: dict[str, str]
     """Every name a tensor may have -> the one in ``shapes`` or ``counts``."""
+    stored_as: dict[str, str]
+    """Tensor -> its name in files, where the library has renamed it since models of the architecture were published."""
     prefix: str
     """What a checkpoint with a head puts before the names of its body."""
 
@@ -59,7 +61,7 @@ def read_blueprint(folder: Path) -> Blueprint:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModel
         with torch.device("meta"):
-            model = kind.from_config(config)
+            model = kind.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
@@ -86,10 +88,28 @@ def _blueprint(model: Any) -> Blueprint:
             shapes[name] = tuple(tensor.shape)
         elif own == name:
             counts.add(name)
+    files = _names_in_files(model, [*shapes, *counts])
+    alias |= {
+        spelled: alias[name] for name, spelled in _names_in_files(model, list(alias)).items() if spelled not in alias
+    }
     return Blueprint(
+        stored_as={name: spelled for name, spelled in files.items() if spelled != name},
         class_name=type(model).__name__,
         shapes=shapes,
         counts=frozenset(counts),
         alias=alias,
         prefix=model.base_model_prefix,
     )
+
+
+def _names_in_files(model: Any, names: list[str]) -> dict[str, str]:
+    """How ``save_pretrained`` spells the names of a model, so that older versions of the library read the file too."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    back = [
+        transform.reverse_transform()
+        for transform in reversed(get_model_conversion_mapping(model, add_legacy=False))
+        if isinstance(transform, WeightRenaming)
+    ]
+    return {name: rename_source_key(name, back, [], reverse=True)[0] for name in names}

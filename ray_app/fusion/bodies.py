@@ -38,9 +38,9 @@ class Body:
     dropped: frozenset[str]
     """Tensors of the checkpoint that are no part of the body."""
 
-    def floats(self, tensor: str, start: int, stop: int) -> np.ndarray:
-        """Elements of a tensor of the blueprint."""
-        return self.stored.floats(self.names[tensor], start, stop)
+    def floats(self, tensor: str, start: int, stop: int, *, into: np.ndarray | None = None) -> np.ndarray:
+        """Elements of a tensor of the blueprint, as `StoredModel.floats`."""
+        return self.stored.floats(self.names[tensor], start, stop, into=into)
 
 
 def open_body(name: str, blueprint: Blueprint, stored: StoredModel) -> tuple[Body, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ from ray_app.fusion.settings import FusionConfig, Rule
 from tracking.errors import CheckpointError
 
 PIECE = 1 << 17
-"""Elements fused at a time: the pieces of a source and the sums stay in the processor's cache."""
+"""Most elements fused at a time: the piece of a source and the sums stay in the processor's cache."""
+ROOM_BYTES = 64 << 20
+"""Most memory for the pieces of all sources, of one thread: of more than 64 sources the pieces are smaller."""
 
 Write = Callable[[str, int, np.ndarray], None]
 """Takes a tensor's name, the place of the first element in it, and elements in float32; called from several threads."""
@@ -37,6 +40,7 @@ class Merging:
     """L2 norm of each source's whole Fisher."""
     not_finite: dict[str, set[str]] = field(default_factory=dict)
     """Source -> tensors with values that are no numbers, found on the way."""
+    _room: threading.local = field(default_factory=threading.local, repr=False)
 
     def run(self, write: Write) -> None:
         """Fuse every tensor; what was written holds only if ``not_finite`` is empty afterwards.
@@ -64,29 +68,47 @@ class Merging:
         )
 
     @property
+    def piece(self) -> int:
+        """Elements fused at a time. Sums are taken in an order that is settled piece by piece, so nothing but the number of sources
+        may change it."""
+        return min(PIECE, max(1024, ROOM_BYTES // (8 * len(self.bodies))))
+
+    @property
     def _over_task_vectors(self) -> bool:
         return self.config.rule in (Rule.TASK_ARITHMETIC, Rule.TIES, Rule.DARE)
 
     def _tensor(self, name: str, size: int, write: Write) -> None:
         blend = self._blend(name, size)
-        for start in range(0, size, PIECE):
-            stop = min(start + PIECE, size)
-            values = [self._checked(body, name, start, stop) for body in self.bodies]
-            with np.errstate(invalid="ignore", over="ignore"):  # what is no number was noted above
+        buffers = self._buffers()
+        hides = self.config.rule in (Rule.TIES, Rule.DARE)  # what they drop is not in the result
+        for start in range(0, size, self.piece):
+            stop = min(start + self.piece, size)
+            values = [
+                body.floats(name, start, stop, into=buffer) for body, buffer in zip(self.bodies, buffers, strict=True)
+            ]
+            with np.errstate(invalid="ignore", over="ignore"):  # what is no number is looked for below
                 fused = blend(values, start, stop).astype(np.float32)
-            if not self.not_finite and not _finite(fused):
+            good = _finite(fused)
+            if hides or not good:
+                self._note(values, name)
+            if not good and not self.not_finite:
                 raise CheckpointError(
                     f"the fused values of {name} exceed float32, expected moderate ones; lower the weights or the scaling",
                     tensor=name,
                 )
             write(name, start, fused)
 
-    def _checked(self, body: Body, name: str, start: int, stop: int) -> np.ndarray:
-        """A piece of a source; one that is not all numbers is noted."""
-        values = body.floats(name, start, stop)
-        if not _finite(values):
-            self.not_finite.setdefault(body.name, set()).add(name)
-        return values
+    def _buffers(self) -> list[np.ndarray]:
+        """Room for a piece of every source, this thread's own: taking it anew for each piece costs more than reading."""
+        if not hasattr(self._room, "buffers"):
+            self._room.buffers = [np.empty(8 * self.piece, np.uint8) for _ in self.bodies]
+        return list(self._room.buffers)
+
+    def _note(self, values: Sequence[np.ndarray], name: str) -> None:
+        """Note the sources whose piece is not all numbers."""
+        for body, piece in zip(self.bodies, values, strict=True):
+            if not _finite(piece):
+                self.not_finite.setdefault(body.name, set()).add(name)
 
     def _blend(self, name: str, size: int) -> Callable[[list[np.ndarray], int, int], np.ndarray]:
         """How the pieces of one tensor become one, asked from its first piece to its last."""
@@ -113,7 +135,7 @@ class Merging:
             chance = [drawing(self.config.seed, body.name, name) for body in self.bodies]
 
             def dropped(values: list[np.ndarray], start: int, stop: int) -> np.ndarray:
-                kept = [rng.random(stop - start) < density for rng in chance]
+                kept = [rng.random(stop - start, np.float32) < density for rng in chance]
                 base = self._base(name, start, stop)
                 return rules.dare(base, values, kept, weights, density=density, scaling=scaling)
 
@@ -157,8 +179,8 @@ def drawing(seed: int, source: str, tensor: str) -> np.random.Generator:
 
 
 def _magnitude(value: np.ndarray, base: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return np.abs(np.subtract(value, base, dtype=np.float64)).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.abs(value - base).astype(np.float32, copy=False)
 
 
 def _finite(values: np.ndarray) -> bool:

@@ -44,6 +44,10 @@ class FuseConfig:
             found.append("fisher: none given; name a safetensors file or a task for each model, FISHER=mnli,rte")
         if self.fusion.rule is Rule.WEIGHTED_MEAN and self.models and not self.weights:
             found.append("weights: none given; weighted_mean needs one for each model, WEIGHTS=2,1")
+        if self.weights and self.fusion.rule in (Rule.MEAN, Rule.GREEDY_SOUP):
+            found.append(
+                f"weights: {self.fusion.rule.value} weighs all alike; take RULE=weighted_mean, or give no WEIGHTS"
+            )
         if self.fusion.weights or self.fusion.fisher:
             found.append(
                 "fusion: weights and fisher are given in the order of MODELS here, WEIGHTS=2,1 and FISHER=mnli,rte"

@@ -3,7 +3,7 @@
 Arrays in, float64 out; every rule is a sum over sources, taken in float64 in an order that does not depend on the order given:
 means sort the sources by their values, rules over task vectors are given the sources sorted by name.
 
-Definitions: mergekit (docs/merge_methods.md and mergekit/merge_methods/generalized_task_arithmetic.py, methods linear,
+Definitions: mergekit 0.1.5 (docs/merge_methods.md and mergekit/merge_methods/generalized_task_arithmetic.py, methods linear,
 task_arithmetic, ties, dare_linear) and the papers it cites; differences stand under "Differs".
 """
 
@@ -125,9 +125,8 @@ def trim(magnitudes: np.ndarray, density: float) -> Trim:
         magnitudes: absolute task vector, flat float32; changed in place.
         density: in (0, 1].
 
-    Source: Yadav et al. 2023 (TIES), step 1; mergekit's sparsify.magnitude, on each parameter, magnitudes in float32. Differs: of
-    equal magnitudes the first are kept (there whichever a sort puts first); a parameter so small that none would be kept keeps
-    one (there it is refused).
+    Source: Yadav et al. 2023 (TIES), step 1; mergekit's sparsify.magnitude (0.1.5), on each parameter, magnitudes in float32. Differs:
+    of equal magnitudes the first are kept (there whichever a sort puts first).
     """
     n = len(magnitudes)
     n_kept = max(1, int(density * n))
@@ -147,7 +146,7 @@ def ties(
 ) -> np.ndarray:
     """Trimmed task vectors, mixed where they agree on the sign that the heavier side has.
 
-    With d_i = v_i - b where kept, else 0: s = sign(sum_i w_i d_i), ties positive; A = {i: sign(w_i d_i) = s}; the result is
+    With d_i = v_i - b where kept, else 0: s = sign(sum_i w_i d_i), ties positive; A = {i: w_i d_i has the sign s}; the result is
     b + lambda sum_A w_i d_i / sum_A w_i, and b where A is empty.
 
     Args:
@@ -161,13 +160,19 @@ def ties(
     (consensus by sum, normalize=true).
     """
     start = base.astype(np.float64)
-    parts = [
-        weight * np.where(mask, value - start, 0.0) for value, mask, weight in zip(values, kept, weights, strict=True)
-    ]
-    heavier = np.where(_added(parts) >= 0, 1.0, -1.0)
-    agreeing = [np.sign(part) == heavier for part in parts]
-    mixed = _added([np.where(mask, part, 0.0) for mask, part in zip(agreeing, parts, strict=True)])
-    divisor = _added([weight * mask for mask, weight in zip(agreeing, weights, strict=True)])
+    parts, total = [], np.zeros(base.shape)
+    for value, mask, weight in zip(values, kept, weights, strict=True):
+        part = value - start
+        part *= weight
+        part *= mask
+        total += part
+        parts.append(part)
+    heavier = np.where(total >= 0, 1.0, -1.0)
+    mixed, divisor = np.zeros(base.shape), np.zeros(base.shape)
+    for part, weight in zip(parts, weights, strict=True):
+        agrees = part * heavier > 0
+        mixed += np.multiply(part, agrees, out=part)
+        divisor += weight * agrees
     divisor[divisor == 0] = 1.0
     return start + scaling * (mixed / divisor)
 
@@ -211,10 +216,3 @@ def value_order(values: Sequence[np.ndarray], weights: Sequence[float]) -> list[
     if len(set(keys)) < len(keys):
         keys = [(weight, value.tobytes()) for value, weight in zip(values, weights, strict=True)]
     return sorted(range(len(keys)), key=keys.__getitem__)
-
-
-def _added(parts: Sequence[np.ndarray]) -> np.ndarray:
-    total = np.zeros(parts[0].shape)
-    for part in parts:
-        total += part
-    return total

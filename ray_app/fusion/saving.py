@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,8 @@ _HEAD_SETTINGS = (
 """Settings of config.json that are about a head, or about where a model was, and not about its body."""
 _SPARE_BYTES = 16 << 20
 """Space besides the weights: tokenizer, configuration, card."""
+_LEFTOVER_S = 24 * 3600
+"""Age at which an unfinished checkpoint is taken for that of a dead process."""
 _IMAGE_FILES = frozenset({"preprocessor_config.json"})
 
 
@@ -36,6 +40,7 @@ class CheckpointWriter:
         out: folder of the checkpoint.
         shapes: tensors that will be written, float32.
         whole: tensors that are copied, as (safetensors type, shape, bytes).
+        stored_as: names that differ in the file.
 
     Raises:
         ConfigError: ``out`` is there and is no checkpoint.
@@ -47,8 +52,11 @@ class CheckpointWriter:
         out: Path,
         shapes: Mapping[str, tuple[int, ...]],
         whole: Mapping[str, tuple[str, tuple[int, ...], bytes]],
+        *,
+        stored_as: Mapping[str, str] | None = None,
     ) -> None:
         self.out = out
+        self._stored_as = stored_as or {}
         self.temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
         self._places: dict[str, int] = {}
         self._file = -1
@@ -71,7 +79,11 @@ class CheckpointWriter:
         parts = {name: ("F32", shape, 4 * int(np.prod(shape))) for name, shape in shapes.items()}
         parts |= {name: (dtype, shape, len(data)) for name, (dtype, shape, data) in whole.items()}
         for name, (dtype, shape, size) in parts.items():
-            entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
+            entries[self._stored_as.get(name, name)] = {
+                "dtype": dtype,
+                "shape": list(shape),
+                "data_offsets": [at, at + size],
+            }
             self._places[name] = at
             at += size
         text = json.dumps(entries, separators=(",", ":")).encode()
@@ -181,9 +193,12 @@ def _old(out: Path) -> Path:
 
 
 def _restore(out: Path) -> None:
-    """Put back what a process that ended between two renames left under its other name."""
+    """Put back what a process that ended between two renames left under its other name, and remove what killed ones left."""
     if not out.exists() and _old(out).is_dir():
         _old(out).replace(out)
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
+        if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _replace(new: Path, out: Path) -> None:

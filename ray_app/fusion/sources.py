@@ -53,7 +53,7 @@ class Sources:
         for name, data in counts.items():
             info = first.stored.tensors[first.names[name]].info
             whole[name] = (info.dtype, info.shape, data)
-        return CheckpointWriter(out, self.shapes(), whole)
+        return CheckpointWriter(out, self.shapes(), whole, stored_as=self.blueprint.stored_as)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Tensors that are fused."""

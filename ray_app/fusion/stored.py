@@ -76,14 +76,20 @@ class StoredModel:
             if name in names:
                 self.tensors[name] = StoredTensor(info=info, file=file, begin=data + info.begin)
 
-    def floats(self, name: str, start: int, stop: int) -> np.ndarray:
+    def floats(self, name: str, start: int, stop: int, *, into: np.ndarray | None = None) -> np.ndarray:
         """Elements ``start`` to ``stop`` of a flattened floating-point tensor: float32, or float64 where it is stored so.
+
+        Args:
+            name: of the tensor.
+            start: first element.
+            stop: element after the last one.
+            into: bytes (uint8, 8 for each element) that the result may stand in until they are used again.
 
         Raises:
             CheckpointError: the file ended, or could not be read.
         """
         dtype = _FLOATS[self.tensors[name].info.dtype]
-        raw = self._read(name, start * dtype.itemsize, (stop - start) * dtype.itemsize).view(dtype)
+        raw = self._read(name, start * dtype.itemsize, (stop - start) * dtype.itemsize, into).view(dtype)
         if self.tensors[name].info.dtype == "BF16":
             return (raw.astype(np.uint32) << 16).view(np.float32)
         return raw.astype(np.float32) if raw.dtype == np.float16 else raw
@@ -92,9 +98,9 @@ class StoredModel:
         """The bytes of a whole tensor."""
         return self._read(name, 0, self.tensors[name].size_bytes).tobytes()
 
-    def _read(self, name: str, offset: int, count: int) -> np.ndarray:
+    def _read(self, name: str, offset: int, count: int, into: np.ndarray | None = None) -> np.ndarray:
         tensor = self.tensors[name]
-        buffer = np.empty(count, np.uint8)
+        buffer = np.empty(count, np.uint8) if into is None else into[:count]
         view, done = buffer.data, 0
         while done < count:
             try:

@@ -112,6 +112,13 @@ def test_order_threads_and_files_do_not_matter(rule: Rule, tmp_path: Path) -> No
     assert written[0] == written[1] == written[2]
 
 
+@pytest.mark.parametrize(("n", "piece"), [(1, 131072), (64, 131072), (65, 129055), (1000, 8388), (100_000, 1024)])
+def test_memory_does_not_grow_with_the_number_of_sources(n: int, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    found = merging.Merging(config=FusionConfig(), bodies=[None] * n, weights={}, shapes={})  # type: ignore[list-item]
+    assert found.piece == piece and (8 * n * piece <= 64 << 20 or piece == 1024)
+
+
 def test_names_of_the_sources_do_not_matter_to_a_mean(tmp_path: Path) -> None:
     one, two, three = _sources().values()
     first = _fuse(FusionConfig(), tmp_path / "1", {"x": one, "y": two, "z": three})

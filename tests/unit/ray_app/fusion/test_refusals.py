@@ -201,6 +201,7 @@ def test_a_truncated_file_is_refused(bad: Path, tmp_path: Path) -> None:
         (FusionConfig(rule=Rule.WEIGHTED_MEAN, weights={"good": 1.0}), "weights: odd has none"),
         (FusionConfig(weights={"good": 1.0, "odd": 1.0, "else": 1.0}), "weights: else is none of the models"),
         (FusionConfig(rule=Rule.WEIGHTED_MEAN, weights={"good": 1.0, "odd": -1.0}), "odd has weight -1.0"),
+        (FusionConfig(weights={"good": 1.0, "odd": 1.0}), "mean weighs all alike; take rule=weighted_mean"),
         (FusionConfig(rule=Rule.WEIGHTED_MEAN), "weighted_mean needs one for every source"),
         (FusionConfig(rule=Rule.TIES), "ties adds task vectors to a pretrained model, and none is given"),
         (FusionConfig(rule=Rule.FISHER), "fisher: none given"),

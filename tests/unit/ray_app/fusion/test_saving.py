@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,14 @@ def test_a_crash_between_the_renames_is_mended_by_the_next_writer(tmp_path: Path
     with CheckpointWriter(out, {"x": (2,)}, {}):
         assert _content(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    for name, age_s in ((".out.1.tmp", 2 * 24 * 3600), (".out.2.tmp", 60), (".other.3.tmp", 2 * 24 * 3600)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, time.time() - age_s))
+    fuse_checkpoints(FusionConfig(), {"a": tiny_model("bert", seed=1)}, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.3.tmp", ".out.2.tmp", "out"]
 
 
 def test_a_folder_that_is_no_checkpoint_is_left_alone(tmp_path: Path) -> None:

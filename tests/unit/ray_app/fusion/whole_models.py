@@ -75,6 +75,6 @@ def dare(
 ) -> np.ndarray:
     total = np.zeros_like(base[name])
     for source, model in models.items():
-        mask = drawing(seed, source, name).random(base[name].size).reshape(base[name].shape) < density
+        mask = drawing(seed, source, name).random(base[name].size, np.float32).reshape(base[name].shape) < density
         total += mask * (model[name] - base[name]) / density
     return np.asarray(base[name] + scaling * total)
