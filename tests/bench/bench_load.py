@@ -29,6 +29,8 @@ from tracking.schema import Tag
 from tracking.server import ServerConfig, TrackingService
 
 NODES = 4
+BASES = ("one", "two", "three", "four")
+"""Base models besides the pretrained one."""
 _LOOK_S = 2.0
 
 
@@ -51,11 +53,13 @@ def start_nodes() -> Any:
 
 
 def sweep_command(folder: Path, n_cells: int, *, ray: str, uri: str, writers: int) -> list[str]:
-    """One base model, one task, as many seeds as cells."""
+    """Five base models on two tasks, with a tenth as many seeds as cells."""
+    models = ",".join(f"{{id: tiny/{name}}}" for name in BASES)
     return [
         sys.executable, "-m", "ray_app", "sweep", f"ARCH={ARCH}", f"MIRROR={folder / 'mirror'}", f"OUT={folder / 'out'}",
-        "debug=empty_cells", "candidates=pretrained", "arch.name=load", "arch.pretrained.id=tiny/base", "suite.tasks=[rte]",
-        f"cache='{folder / 'cache'}'", f"SEEDS={n_cells}", "method.precision=fp32", "method.max_length=32",
+        "debug=empty_cells", "candidates=pretrained", "arch.name=load", "arch.pretrained.id=tiny/base", f"candidates.models=[{models}]",
+        "suite.tasks=[rte,cola]",
+        f"cache='{folder / 'cache'}'", f"SEEDS={n_cells // 10}", "method.precision=fp32", "method.max_length=32",
         "cluster=existing", "cluster.gpus_per_cell=0", f"cluster.address={ray}", f"tracking.uri={uri}", f"tracking.n_writers={writers}",
         "tracking.patience_s=3600", "cluster.min_free_gb=0.1",
     ]  # fmt: skip
@@ -148,7 +152,9 @@ def rows(samples: list[dict[str, float]], marks: list[int]) -> list[list[object]
 
 def measure(given: argparse.Namespace, folder: Path) -> tuple[list[dict[str, float]], dict[str, int], int]:
     """Run the sweep on its cluster and its server."""
-    make_mirror(folder / "mirror")
+    models = make_mirror(folder / "mirror") / "models" / "tiny"
+    for name in BASES:
+        shutil.copytree(models / "base", models / name, dirs_exist_ok=True)
     service = TrackingService(ServerConfig(port=given.port, workers=given.server_workers), folder / "tracking")
     cluster = None
     try:
@@ -172,7 +178,7 @@ def measure(given: argparse.Namespace, folder: Path) -> tuple[list[dict[str, flo
 def main() -> None:
     """Run, check that nothing was lost or doubled, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--cells", type=int, default=10_000, help="a multiple of 10")
     parser.add_argument("--writers", type=int, default=16)
     parser.add_argument("--server-workers", type=int, default=2)
     parser.add_argument("--port", type=int, default=5077)
