@@ -111,7 +111,7 @@ class Evaluation:
         rows = scored_cells(table).select(["key", "score"]).to_pylist()
         self._scores = {row["key"]: row["score"] for row in rows if row["key"] in wanted and row["score"] is not None}
 
-    def score(self, how: How, name: str, task: str, seed: int) -> float | None:
+    def score(self, how: How, name: str, *, task: str, seed: int) -> float | None:
         """Score of a base model by name, fraction; None where it was not tried or failed."""
         return self._scores.get(self._keys.get((how, name, task, seed), ""))
 
@@ -119,7 +119,7 @@ class Evaluation:
         """Score of a product, fraction; where its update was refused from the start it is the pretrained model's."""
         pretrained = self.experiment.config.arch.pretrained.id
         name = pretrained if product.base.pretrained else self.canonical(product).name
-        return self.score(how, name, task, product.seed)
+        return self.score(how, name, task=task, seed=product.seed)
 
     def single_name(self, task: str) -> str:
         """Name of the intermediate model of one dataset."""

@@ -192,21 +192,21 @@ class Experiment:
         if variant.single_task is not None:  # the last part is the smallest: it is read before anything runs
             n = variant.parts or cold.contributors_of(variant)
             self.workshop.contribution(self.workshop.pretrained, variant.single_task, seed=seed, part=(n - 1, n))
-        return self._made(kind, label, variant, seed, tasks=self.split.seen, config=cold)
+        return self._made(kind, label, variant, seed=seed, tasks=self.split.seen, config=cold)
 
     def _fuse_once(self, seed: int) -> Loop:
         """One iteration of all datasets from the pretrained model."""
         seen = self.split.seen
         config = dataclasses.replace(self.config.cold_fusion, contributors=len(seen), iterations=1)
-        return self._made(Loop, FUSED_ONCE, VariantConfig(), seed, tasks=seen, config=config)
+        return self._made(Loop, FUSED_ONCE, VariantConfig(), seed=seed, tasks=seen, config=config)
 
     def _made(
         self,
         kind: type[Loop],
         label: str,
         variant: VariantConfig,
-        seed: int,
         *,
+        seed: int,
         tasks: list[str],
         config: ColdFusionConfig,
     ) -> Loop:

@@ -13,8 +13,6 @@ from ray_app.fusion.experiment import Product
 
 PRETRAINED, BEST_SINGLE, SINGLE = "pretrained", "best_single", "single."
 TARGETS = ("all", "seen", "unseen")
-Score = Callable[[str, int], float | None]
-"""Score by task and seed, fraction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ def result_rows(evaluation: Evaluation) -> list[ResultRow]:
     for how in How:
         for candidate in candidates:
             for name, tasks in groups.items():
-                row = _row(candidate, how, name, tasks, seeds, pretrained=pretrained, plain=plain)
+                row = _row(candidate, how, name, tasks=tasks, seeds=seeds, pretrained=pretrained, plain=plain)
                 if row is not None:
                     rows.append(row)
     return rows + _best_single(rows)
@@ -89,7 +87,7 @@ def _candidates(evaluation: Evaluation) -> list[_Candidate]:
     config = evaluation.experiment.config
 
     def named(name: str) -> Callable[[How, str, int], float | None]:
-        return lambda how, task, seed: evaluation.score(how, name, task, seed)
+        return lambda how, task, seed: evaluation.score(how, name, task=task, seed=seed)
 
     found = [
         _Candidate(label=PRETRAINED, number=0, score=named(config.arch.pretrained.id), contributions=0, examples_seen=0)
@@ -101,10 +99,12 @@ def _candidates(evaluation: Evaluation) -> list[_Candidate]:
     grouped: dict[tuple[str, int], dict[int, Product]] = {}
     for product in evaluation.products:
         grouped.setdefault((product.label, product.number), {})[product.seed] = product
-    return found + [_of_products(evaluation, label, number, by_seed) for (label, number), by_seed in grouped.items()]
+    return found + [
+        _of_products(evaluation, label, number=number, by_seed=by_seed) for (label, number), by_seed in grouped.items()
+    ]
 
 
-def _of_products(evaluation: Evaluation, label: str, number: int, by_seed: dict[int, Product]) -> _Candidate:
+def _of_products(evaluation: Evaluation, label: str, *, number: int, by_seed: dict[int, Product]) -> _Candidate:
     def score(how: How, task: str, seed: int) -> float | None:
         return evaluation.score_of(how, by_seed[seed], task) if seed in by_seed else None
 
@@ -126,18 +126,18 @@ def _row(
     candidate: _Candidate,
     how: How,
     group: str,
+    *,
     tasks: Sequence[str],
     seeds: Sequence[int],
-    *,
     pretrained: _Candidate,
     plain: _Candidate | None,
 ) -> ResultRow | None:
     """The row, over the seeds for which every task has a score; None without any."""
-    score = _matrix(candidate, how, tasks, seeds)
-    gained = _difference(score, _matrix(pretrained, how, tasks, seeds))
+    score = _matrix(candidate, how, tasks=tasks, seeds=seeds)
+    gained = _difference(score, _matrix(pretrained, how, tasks=tasks, seeds=seeds))
     if gained is None:
         return None
-    against = None if plain is None else _difference(score, _matrix(plain, how, tasks, seeds))
+    against = None if plain is None else _difference(score, _matrix(plain, how, tasks=tasks, seeds=seeds))
     complete = np.isfinite(score).all(axis=0)
     return ResultRow(
         candidate=candidate.label,
@@ -159,7 +159,7 @@ def _row(
     )
 
 
-def _matrix(candidate: _Candidate, how: How, tasks: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+def _matrix(candidate: _Candidate, how: How, *, tasks: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
     """Scores, fractions, (n_tasks, n_seeds); NaN where there is none."""
     values = [[candidate.score(how, task, seed) for seed in seeds] for task in tasks]
     return np.array(values, dtype=float).reshape(len(tasks), len(seeds))
