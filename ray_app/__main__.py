@@ -83,9 +83,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(command: str, rest: Sequence[str]) -> int:
     from ray_app.config import load_config, nearest
+    from ray_app.sweeps.notice import interrupt_on_sigterm
     from ray_app.variables import to_overrides
     from tracking.errors import ConfigError
 
+    interrupt_on_sigterm()
     if command not in COMMANDS:
         raise ConfigError(f"{command}: no such command{nearest(command, COMMANDS)}")
     overrides = [*DEFAULTS.get(command, ()), *to_overrides(rest)]

@@ -6,7 +6,6 @@ import time
 
 from ray_app.commands.console import console
 from ray_app.config import AppConfig
-from ray_app.sweeps.notice import interrupt_on_sigterm
 from tracking.errors import StoreError
 from tracking.server import TrackingService
 from tracking.store import exclusive_writer
@@ -26,7 +25,6 @@ def run(config: AppConfig) -> int:
     if config.dry:
         console.print(f"would serve MLflow on {settings.host}:{settings.port}; {kept}")
         return 0
-    interrupt_on_sigterm()
     with exclusive_writer(folder):
         service = TrackingService(settings, folder)
         try:

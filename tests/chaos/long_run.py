@@ -28,10 +28,11 @@ from tracking.errors import StoreError
 from tracking.server import ServerConfig, TrackingService
 
 SEEDS = "[0,1,2,3,4,5,6,7]"
-PAUSE_S = (2.0, 7.0)
-"""Shortest and longest pause between two kills."""
-WEIGHTS = {"worker": 6, "preempted worker": 3, "driver": 2, "machine": 2, "preempted driver": 1, "raylet": 1,
-           "MLflow server": 2, "PostgreSQL": 2}  # fmt: skip
+PAUSE_S = (2.0, 8.0)
+"""Shortest and longest pause between two kills, s."""
+WEIGHTS = {"worker": 6.0, "preempted worker": 3.0, "MLflow server": 2.0, "PostgreSQL": 2.0, "driver": 0.6, "machine": 0.6,
+           "preempted driver": 0.4, "raylet": 0.4}  # fmt: skip
+"""How often what is drawn; what ends a sweep comes seldom enough for one to get going in between (its start takes some 20 s)."""
 
 
 @dataclass
