@@ -92,7 +92,7 @@ class TeamRun(RecordedAttempt):
         while True:
             ended = not self._thread.is_alive()
             try:
-                return tuple(self._told.get(timeout=_LOOK_S))  # type: ignore[return-value]
+                return tuple(self._told.get(timeout=_LOOK_S))
             except Empty:
                 if ended:
                     reason = str(self._error).strip().splitlines()[-1:] if self._error else ["it ended without a word"]
