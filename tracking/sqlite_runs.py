@@ -94,7 +94,11 @@ class SqliteRuns:
 
 
 def open_sqlite_runs(uri: str, experiment: str) -> SqliteRuns | None:
-    """Reader of an experiment's runs where ``uri`` is an SQLite file of a known version that has it; None elsewhere."""
+    """Reader of an experiment's runs where ``uri`` is an SQLite file of a known version that has it; None elsewhere.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
     path = sqlite_path(uri)
     if path is None or not path.is_file():
         return None
@@ -105,8 +109,13 @@ def open_sqlite_runs(uri: str, experiment: str) -> SqliteRuns | None:
             if not versions or not versions <= KNOWN_VERSIONS:
                 return None
             found = connection.execute(query, [experiment, _WORKSPACE]).fetchone()
-    except sqlite3.Error:
+    except sqlite3.OperationalError:
         return None  # MLflow's client says what is wrong with the file
+    except sqlite3.DatabaseError as error:  # MLflow would try again for more than a minute and a half
+        raise StoreError(
+            f"the tracking store {path} is damaged ({error}); put its last good copy there, or choose another folder with OUT=dir",
+            uri=str(path),
+        ) from error
     return SqliteRuns(path, experiment) if found else None
 
 
@@ -143,7 +152,7 @@ def _read_data(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[s
         among = f"where run_uuid in ({','.join('?' * len(chosen))})"
         metrics = connection.execute(f"select run_uuid, key, value, is_nan from latest_metrics {among}", chosen)
         for run_id, key, value, is_nan in metrics:
-            data[run_id].metrics[key] = float("nan") if is_nan else float(value)
+            data[run_id].metrics[key] = float("nan") if is_nan else value  # a text here becomes a fault of its run
         for run_id, key, value in connection.execute(f"select run_uuid, key, value from params {among}", chosen):
             data[run_id].params[key] = value
         for run_id, key, value in connection.execute(f"select run_uuid, key, value from tags {among}", chosen):

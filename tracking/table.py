@@ -17,19 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tracking.cells import digest
 from tracking.client import open_client, speaking
 from tracking.errors import TableError
+from tracking.run_rows import cells_of_run
 from tracking.schema import (
-    CELL_COLUMNS,
     PREFIX,
     SCHEMA_VERSION,
     SCORED_STATES,
     Kind,
-    Method,
     Metric,
-    Param,
-    State,
     Tag,
     cell_schema,
     experiment_name,
@@ -165,24 +161,33 @@ def _read_snapshot(path: Path, faults: list[str]) -> pa.Table | None:
     try:
         with pq.ParquetFile(path, memory_map=True) as file:  # read_table would import pandas
             table = file.read()
-    except (pa.ArrowInvalid, OSError) as error:
-        faults.append(f"{path} is damaged ({str(error).splitlines()[0]})")
+        version = int((table.schema.metadata or {}).get(f"{PREFIX}.schema_version".encode(), b"0"))
+        if version > SCHEMA_VERSION:
+            faults.append(f"{path} has schema version {version}, this Startline knows up to {SCHEMA_VERSION}")
+            return None
+        return conform(table)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        faults.append(f"{path} is damaged ({(str(error).splitlines() or [type(error).__name__])[0][:200]})")
         return None
-    version = int((table.schema.metadata or {}).get(f"{PREFIX}.schema_version".encode(), b"0"))
-    if version > SCHEMA_VERSION:
-        faults.append(f"{path} has schema version {version}, this Startline knows up to {SCHEMA_VERSION}")
-        return None
-    return conform(table)
 
 
 def conform(table: pa.Table) -> pa.Table:
-    """Bring a table of an older schema version to today's columns: what it did not know yet is null."""
+    """Bring a table of an older schema version to today's columns: what it did not know yet is null.
+
+    Raises:
+        pa.ArrowException: a value cannot be of its column's type.
+        ValueError: a value is missing that every row has.
+    """
     schema = cell_schema()
     columns = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema
     ]
-    return pa.table(columns, schema=schema)
+    whole = pa.table(columns, schema=schema)
+    lacking = [field.name for field in schema if not field.nullable and whole[field.name].null_count]
+    if lacking:
+        raise ValueError(f"rows lack {', '.join(lacking)}")
+    return whole
 
 
 def _search(client: Any, experiment_id: str, filter_string: str, *, deleted: bool) -> Iterable[Any]:
@@ -200,90 +205,6 @@ def _search(client: Any, experiment_id: str, filter_string: str, *, deleted: boo
             token = page.token
             if not token:
                 return runs
-
-
-def cells_of_run(run: Any, faults: list[str]) -> list[dict[str, Any]]:
-    """Table rows of one MLflow run: one for a cell, one a task for a published model, none for summaries."""
-    tags = run.data.tags
-    if tags.get(Tag.COMPLETE) != "true" or run.info.end_time is None:
-        return []
-    kind = tags.get(Tag.KIND)
-    if kind == Kind.CELL:
-        return _checked([_own_row(run)], run, faults)
-    if kind == Kind.PUBLISHED:
-        return _checked(_published_rows(run), run, faults)
-    return []
-
-
-def _checked(rows: list[dict[str, Any]], run: Any, faults: list[str]) -> list[dict[str, Any]]:
-    good = []
-    for row in rows:
-        missing = [column.name for column in CELL_COLUMNS if column.required and row.get(column.name) is None]
-        if missing:
-            faults.append(f"run {run.info.run_id} left out: it lacks {', '.join(missing)}")
-        else:
-            good.append(row)
-    return good
-
-
-def _own_row(run: Any) -> dict[str, Any]:
-    sources = {"param": run.data.params, "metric": run.data.metrics, "tag": run.data.tags}
-    row: dict[str, Any] = {"run_id": run.info.run_id, "end_time_ms": int(run.info.end_time)}
-    for column in CELL_COLUMNS:
-        place, _, name = column.source.partition(" ")
-        if place in sources:
-            row[column.name] = _typed(sources[place].get(name), column.type)
-    return row
-
-
-def _typed(value: Any, kind: pa.DataType) -> Any:
-    if value in (None, "", "None"):
-        return None
-    if pa.types.is_integer(kind):
-        return int(float(value))
-    if pa.types.is_floating(kind):
-        return float(value)
-    return str(value)
-
-
-def _published_rows(run: Any) -> list[dict[str, Any]]:
-    shared = _own_row(run)
-    shared |= {
-        "kind": str(Kind.PUBLISHED),
-        "state": str(State.COMPLETE),
-        "role": "target",
-        "attempt": run.info.run_id[:8],
-    }
-    # only repetitions of the pretrained model have seeds
-    shared["baseline"] = None if shared.get(Param.SEED) is None else "true"
-    rows = []
-    for name, value in run.data.metrics.items():
-        if name.startswith(Metric.TASK_SCORE):
-            task, method = name.removeprefix(Metric.TASK_SCORE), Method.FINETUNE
-        elif name == Metric.PROBE_MNLI:
-            task, method = "mnli", Method.PROBE
-        else:
-            continue
-        identity = [
-            shared.get(Param.ARCH),
-            shared.get(Param.BASE_MODEL),
-            task,
-            str(method),
-            shared.get(Tag.KEY),
-            run.info.run_id,
-        ]
-        rows.append(
-            {
-                **shared,
-                Param.TASK: task,
-                Param.METHOD: str(method),
-                "score": float(value),
-                "key": digest(identity),
-                Param.METRIC: "spearman" if task == "stsb" else "accuracy",
-                Param.SETTINGS: digest(["published", str(method)]),
-            }
-        )
-    return rows
 
 
 def _to_table(rows: Sequence[dict[str, Any]]) -> pa.Table:

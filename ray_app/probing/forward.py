@@ -13,6 +13,7 @@ import torch
 from ray_app.probing.backbone import Backbone
 from ray_app.probing.settings import POOLINGS, Pooling
 from ray_app.training.batches import PAD_TO, collate, in_length_order, place
+from ray_app.training.memory import is_out_of_memory
 from ray_app.training.models import longest_input
 from ray_app.training.pixels import PIXEL_VALUES
 from ray_app.training.settings import Precision
@@ -84,8 +85,8 @@ def _within_memory(
         inputs = place(collate(split, rows, pad_id=pad_id), device).inputs
         pool = _pool_images if backbone.family is Family.IMAGE else _pool
         return [(rows, pool(backbone, inputs, precision))]
-    except (torch.OutOfMemoryError, MemoryError):
-        if len(rows) == 1:
+    except (RuntimeError, MemoryError) as error:
+        if len(rows) == 1 or not is_out_of_memory(error):
             raise
     gc.collect()
     return [

@@ -149,6 +149,8 @@ def make_order(
     params |= {Param.CAP + role: str(cap) for role, cap in zip(("train", "validation", "test"), caps, strict=True)}
     if cell.encoded is None:
         raise ValueError(f"cell {cell.key} has no tokenised task yet")
+    if cell.checkpoint is None and cell.requires is None:
+        raise ValueError(f"cell {cell.key} has neither a checkpoint nor a cell that makes one")
     return Order(
         key=cell.key,
         attempt=attempt,

@@ -37,7 +37,8 @@ def fuzzed(*, quick: int, share: float = 1.0) -> Callable[[_Test], _Test]:
         derandomize=not LONG,
         deadline=None,
         database=None,
-        phases=[Phase.explicit, Phase.generate, Phase.shrink] if LONG else [Phase.explicit, Phase.generate],
+        phases=[Phase.explicit, Phase.generate],
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )

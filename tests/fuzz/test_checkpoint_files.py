@@ -157,13 +157,15 @@ def test_a_whole_folder_is_taken_or_refused(changed: dict[str, bytes]) -> None:
         inspect_folder(folder_with(Path(place), changed), model_id="org/x", expected_model_types=["bert"])
 
 
+shards = st.one_of(
+    st.just("a.safetensors"), st.sampled_from(["b.safetensors", "../a.safetensors", "a.bin"]), texts, plain_json
+)
 indexes = st.one_of(
     st.fixed_dictionaries(
-        {
-            "weight_map": st.dictionaries(
-                texts, st.one_of(st.sampled_from(["a.safetensors", "b.safetensors"]), texts, plain_json), max_size=4
-            )
-        }
+        {"weight_map": st.dictionaries(st.sampled_from(["a", "b"]), st.just("a.safetensors"), min_size=1)}
+    ),
+    st.fixed_dictionaries(
+        {"weight_map": st.dictionaries(st.one_of(st.sampled_from(["a", "b"]), texts), shards, max_size=4)}
     ),
     plain_json,
 ).map(lambda value: json.dumps(value).encode(errors="surrogatepass"))

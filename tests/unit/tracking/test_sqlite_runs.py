@@ -12,10 +12,11 @@ import pytest
 from tests.unit.tracking.test_table import cell
 from tracking import sqlite_runs, table
 from tracking.errors import StoreError
+from tracking.run_rows import cells_of_run
 from tracking.schema import Kind, Metric, State, Tag, experiment_name
 from tracking.sqlite_runs import KNOWN_VERSIONS, open_sqlite_runs, sqlite_path
 from tracking.store import TrackingStore
-from tracking.table import cells_of_run, summary_keys, sync_table
+from tracking.table import summary_keys, sync_table
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,11 @@ def test_the_size_of_batches_changes_nothing(tmp_path: Path) -> None:
         assert small[name] == pytest.approx(large[name], abs=1e-5)
 
 
-def test_out_of_memory_halves_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NO_ROOM = [torch.OutOfMemoryError("no room"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+
+
+@pytest.mark.parametrize("error", NO_ROOM, ids=lambda error: type(error).__name__)
+def test_out_of_memory_halves_the_batch(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = tiny_task(tmp_path / "task", tiny_model("bert"), Family.ENCODER)
     whole = _collect("bert", task, max_tokens=4096)
     from ray_app.probing import forward
@@ -72,7 +76,7 @@ def test_out_of_memory_halves_the_batch(tmp_path: Path, monkeypatch: pytest.Monk
     def tight(backbone: object, inputs: dict[str, torch.Tensor], precision: Precision) -> dict[str, np.ndarray]:
         seen.append(len(inputs["input_ids"]))
         if seen[-1] > 3:
-            raise torch.OutOfMemoryError("no room")
+            raise error
         return pool(backbone, inputs, precision)
 
     monkeypatch.setattr(forward, "_pool", tight)
@@ -80,6 +84,18 @@ def test_out_of_memory_halves_the_batch(tmp_path: Path, monkeypatch: pytest.Monk
     assert max(seen) > 3 and min(seen) <= 3
     for name in whole:
         assert halved[name] == pytest.approx(whole[name], abs=1e-5)
+
+
+def test_any_other_error_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray_app.probing import forward
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(forward, "_pool", broken)
+    task = tiny_task(tmp_path / "task", tiny_model("bert"), Family.ENCODER)
+    with pytest.raises(RuntimeError, match="mat1"):
+        _collect("bert", task, max_tokens=4096)
 
 
 def test_bf16_is_the_models_arithmetic_and_not_the_poolings(tmp_path: Path) -> None:
