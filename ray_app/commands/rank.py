@@ -17,7 +17,7 @@ from tracking.errors import StoreError, TableError
 from tracking.names import file_name
 from tracking.schema import Kind, Method, Metric, Param, Tag, metric_name
 from tracking.store import TrackingStore, exclusive_writer, writer_id
-from tracking.table import scored_cells, sync_table
+from tracking.table import scored_cells, summary_keys, sync_table
 
 SHOWN = 25
 """Rows printed; the files hold all."""
@@ -32,6 +32,8 @@ def run(config: AppConfig) -> int:
         console.print(f"note: {fault}")
     assessment = rank_table(config, table)
     try:
+        if summary_keys(config.tracking_uri, config.arch.name, Kind.BASE).keys() == _base_runs(assessment).keys():
+            return 0  # MLflow has them all: importing its client costs more than the ranking
         with exclusive_writer(config.out):
             store = TrackingStore(
                 config.tracking_uri, config.arch.name, artifact_root=config.artifact_root, writer=writer_id(config.out)
@@ -203,9 +205,7 @@ def write_base_runs(store: TrackingStore, assessment: Assessment) -> int:
     Returns how many were written.
     """
     now = int(time.time() * 1000)
-    wanted: dict[str, tuple[str, dict[str, float]]] = {}
-    for name, metrics in _base_metrics(assessment).items():
-        wanted[digest([assessment.settings, name, sorted(metrics.items())])] = (name, metrics)
+    wanted = _base_runs(assessment)
     present = store.summary_keys(Kind.BASE)
     for key, run_id in present.items():
         if key not in wanted:
@@ -219,6 +219,14 @@ def write_base_runs(store: TrackingStore, assessment: Assessment) -> int:
             history=[(metric, value, 0, now) for metric, value in metrics.items()],
         )
     return len(new)
+
+
+def _base_runs(assessment: Assessment) -> dict[str, tuple[str, dict[str, float]]]:
+    """Key -> (base model, metrics) of every base run there should be; the key changes with any number."""
+    return {
+        digest([assessment.settings, name, sorted(metrics.items())]): (name, metrics)
+        for name, metrics in _base_metrics(assessment).items()
+    }
 
 
 def _base_metrics(assessment: Assessment) -> dict[str, dict[str, float]]:
