@@ -31,7 +31,7 @@ class Recorded:
 
 
 def read_recorded(table: pa.Table, *, settings: str) -> Recorded:
-    """Gather the cells of one settings hash; the baseline and cells that make a base model are left out.
+    """Gather the cells of one settings hash; the baseline and cells that only serve to make base models are left out.
 
     Args:
         table: the whole result table of an architecture.
@@ -62,7 +62,8 @@ def read_recorded(table: pa.Table, *, settings: str) -> Recorded:
 
 def _under_test(table: pa.Table) -> pa.ChunkedArray:
     baseline = pc.fill_null(pc.equal(table["baseline"], "true"), False)
-    return pc.invert(pc.or_(baseline, pc.fill_null(pc.equal(table["role"], "source"), False)))
+    other = pc.is_in(table["role"], pa.array(["source", "held_out"]))  # makes a base model, or decided what became of one
+    return pc.invert(pc.or_(baseline, other))
 
 
 def _rows(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
