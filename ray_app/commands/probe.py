@@ -17,6 +17,7 @@ from ray_app.config_tree import as_plain
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.progress import spell_time
 from ray_app.sweeps.session import SweepPlan, SweepSession, check_folder
+from ray_app.training.tokens import Family
 from tracking.names import file_name
 from tracking.records import write_atomically
 from tracking.schema import Kind, Tag
@@ -103,12 +104,12 @@ def run(config: AppConfig) -> int:
 
 
 def choose_tasks(config: AppConfig) -> None:
-    """Without TASKS=, candidates are probed on MNLI, as on the site; the embedded default on its own tasks.
+    """Without TASKS=, candidates are probed on MNLI, as on the site; the embedded default and models of images on the suite's tasks.
 
     Of a suite with several training sizes the plain caps are taken.
     """
     config.suite.train_sizes = []
-    if config.tasks is None and config.embedded is None:
+    if config.tasks is None and config.embedded is None and config.arch.family is not Family.IMAGE:
         config.suite.tasks = [SITE_TASK]
 
 

@@ -310,3 +310,21 @@ def test_real_data_is_the_same_from_hub_and_mirror(repository: Path, tmp_path: P
     mirrored = read_mirror_task(config, mirror=mirror, **rules)  # type: ignore[arg-type]
     assert fetched.splits == mirrored.splits
     assert fetched.splits["test"].num_rows == 277  # rows of GLUE's RTE validation set
+
+
+def test_a_task_of_images(repository: Path, hub: HubServer, tmp_path: Path) -> None:
+    """As the hub keeps them: encoded files in a struct, under a name of the copy's own, classes in the card."""
+    images = [{"bytes": f"image {row}".encode(), "path": f"{row}.png"} for row in range(12)]
+    rows = pa.table({"image_file_path": ["x"] * 12, "img": images, "labels": [row % 2 for row in range(12)]})
+    for split in ("train", "test"):
+        _write(rows, repository / "data" / f"{split}-00000-of-00001.parquet")
+    (repository / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: labels\n    dtype:\n      class_label:\n        names:\n"
+        "          '0': 'yes'\n          '1': 'no'\n---\n"
+    )
+    task = _task(text_columns=[], image_columns=["image", "img"], label_column="labels", label_column_fallback="label")
+    tables, commit = _fetch(task, tmp_path)
+    assert tables["train"].column_names == ["img", "labels"]
+    data = read_task(task, raw=tables, revision=commit, split_rule=SplitRule.SITE, caps=SplitCaps())
+    assert data.splits["test"].column("img")[3].as_py() == {"bytes": b"image 3", "path": "3.png"}
+    assert data.splits["test"].column("label").to_pylist()[:4] == [1, 0, 1, 0], "mapped by the card's names"
