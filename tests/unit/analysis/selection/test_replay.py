@@ -54,7 +54,7 @@ def test_recall_costs_half_an_epoch_a_score(replayed: list[ReplayedTarget]) -> N
     assert target.recall_epochs == 0.5 * target.benchmark.clusters.shared.size
     (row, _) = table_end_to_end(replayed, "fine_selection").rows
     assert row[1] == replayed[0].first["fine_selection"].epochs_spent + target.recall_epochs
-    assert row[2] == 60 / row[1]  # type: ignore[operator]  # 12 models, 5 stages
+    assert row[2] == 60 / row[1]  # 12 models, 5 stages
 
 
 def test_epochs_of_tables(replayed: list[ReplayedTarget]) -> None:
