@@ -48,10 +48,7 @@ class LocalCluster:
             "RAY_worker_niceness": "0",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [self.more.get("PYTHONPATH")])]),
-            # a node that is gone is known to be gone after 2 s, not 30
-            "RAY_health_check_initial_delay_ms": "0",
-            "RAY_health_check_period_ms": "500",
-            "RAY_health_check_failure_threshold": "4",
+            "RAY_health_check_period_ms": "1000",  # a node that is gone is known to be gone after 5 s, not 15
         }
         return {**os.environ, **self.more, **own}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import secrets
@@ -67,6 +68,7 @@ class RayHead:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=ROOT,
+            preexec_fn=_end_with_parent,
         )
         deadline = time.monotonic() + 60
         while not self._answers():
@@ -104,3 +106,9 @@ class RayHead:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+
+def _end_with_parent() -> None:
+    """Have Linux send SIGTERM when the test run dies: a head left behind would stay for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of sys/prctl.h

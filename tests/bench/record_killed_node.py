@@ -44,6 +44,7 @@ class Recording:
     def note(self, text: str) -> None:
         """Something appeared."""
         self.events.append((round(time.monotonic() - self.began, 2), text))
+        sys.stderr.write(text)
 
     def cast(self) -> str:
         """Asciicast v2: a header, then an event a line."""
@@ -95,11 +96,12 @@ def main() -> None:
     """Record it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stem", type=Path)
-    parser.add_argument("--rows", type=int, default=320)
-    stem = parser.parse_args().stem
+    parser.add_argument("--rows", type=int, default=160)
+    given = parser.parse_args()
+    stem = given.stem
     with tempfile.TemporaryDirectory(prefix="rec") as name, LocalCluster() as cluster:
         folder = Path(name)
-        study = TinyStudy(make_mirror(folder / "mirror", rows=320), folder / "out", folder / "cache")
+        study = TinyStudy(make_mirror(folder / "mirror", rows=given.rows), folder / "out", folder / "cache")
         study = replace(study, environment=cluster.environment)
         recording = Recording()
         nodes = [cluster.add_node() for _ in range(3)]
@@ -115,8 +117,8 @@ def main() -> None:
                 cluster.kill_node(nodes[0])
                 killed.append(time.monotonic())
 
-        shown = ["make", "sweep", "CLUSTER=existing", f"ARGS=cluster.address={cluster.address} ...", "SEEDS=3"]
-        more = ["SEEDS=3", f"cluster.address='{cluster.address}'", "cluster.cpus=null", "method.max_epochs=4"]
+        shown = ["make", "sweep", "CLUSTER=existing", f"ARGS=cluster.address={cluster.address} ...", "SEEDS=2"]
+        more = ["SEEDS=2", f"cluster.address='{cluster.address}'", "cluster.cpus=null", "method.max_epochs=4"]
         command = [sys.executable, "-m", "ray_app", "sweep", *study.arguments(*more)]
         for _ in range(2):
             recording.note(f"$ {shlex.join(shown)}\r\n")

@@ -2,6 +2,7 @@
 
 CHAOS_STEPS: file that gets a line "key step seconds" for every training step. CHAOS_STEP_S: how much longer a step takes (none of
 the numbers depends on it). CHAOS_CLOCK: file that, once it is there, holds by how many seconds the clock is set back.
+CHAOS_OUTGROW: task whose cells run out of memory on a share of a GPU.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def _note_steps(attempts: Any) -> None:
     pause = float(os.environ.get("CHAOS_STEP_S", "0"))
 
     def opened(attempt: Any) -> Any:
+        if 0 < attempt.order.gpus < 1 and attempt.order.params["task"] == os.environ.get("CHAOS_OUTGROW"):
+            raise MemoryError("this share of a GPU is too small")
         run = plain(attempt)
         train_step = run._train_step
 
