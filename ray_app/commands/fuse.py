@@ -43,10 +43,8 @@ def run(config: AppConfig) -> int:
     """
     if not config.fuse.models:
         raise ConfigError("fuse.models: none given; name two models at least, MODELS=org/a,./b,startline/c")
-    if config.fuse.fusion.rule is Rule.GREEDY_SOUP and config.task is None:
-        raise ConfigError(
-            "task: greedy_soup needs a task to score soups on; name one that no model was trained on, TASK=rte"
-        )
+    if _is_soup(config.fuse.fusion):
+        _check_task(config.task)
     check_folder(config.out, min_free_bytes=int(config.cluster.min_free_gb * 1e9))
     with exclusive_writer(config.out):
         return _Fusing(config).run()
@@ -67,7 +65,8 @@ class _Fusing:
         if self.config.dry:
             return OK
         fusion = self._fusion()
-        identity = fusion_identity(fusion, self.models, self.pretrained)
+        soup = self.config.task if _is_soup(fusion) else None
+        identity = fusion_identity(fusion, self.models, self.pretrained, held_out=soup)
         request = self.config.fuse
         plain = request.name or f"{file_name(self.config.arch.name)}-{fusion.rule.value}-{digest(identity)[:8]}"
         fused = fuse_checkpoints(
@@ -75,7 +74,7 @@ class _Fusing:
             {text: model.path for text, model in self.models.items()},
             fused_folder(self.config.out, plain),
             pretrained=self.pretrained.path,
-            score=HeldOut(self.session, self.config.task).score if self.config.task and _is_soup(fusion) else None,
+            score=HeldOut(self.session, soup).score if soup else None,
             revisions={text: model.revision for text, model in self.models.items()},
             pretrained_name=self.pretrained.model_id,
         )
@@ -89,10 +88,8 @@ class _Fusing:
         except StoreError as error:
             console.print(f"the model is there and its run is not in MLflow: {error.message}", markup=False)
             return INFRASTRUCTURE
-        broken = [
-            text for text in fused.left_out if text not in fused.scores
-        ]  # a soup does without some that have a score
-        return SOME_LEFT_OUT if broken else OK
+        # what a soup does without has a score, and is no loss
+        return SOME_LEFT_OUT if any(text not in fused.scores for text in fused.left_out) else OK
 
     def _find(self, table: pa.Table) -> tuple[Checkpoint, dict[str, Checkpoint]]:
         """The pretrained model and the models, found and checked; everything that is missing is named at once."""
@@ -133,8 +130,7 @@ class _Fusing:
             if not Path(given).expanduser().is_file():
                 raise InputError(f"there is no file {given}, expected the Fisher of {text}; check FISHER", path=given)
             return Path(given).expanduser()
-        if given not in known_names("task"):
-            raise ConfigError(f"fuse.fisher: there is no task {given!r}{nearest(given, known_names('task'))}")
+        _check_task(given, "fuse.fisher")
         from ray_app.fusion.fisher_estimate import estimate_fisher, save_fisher
 
         model, request = self.models[text], self.config.fuse
@@ -187,6 +183,16 @@ class _Fusing:
             markup=False,
             highlight=False,
         )
+
+
+def _check_task(task: str | None, where: str = "task") -> None:
+    known = known_names("task")
+    if task is None:
+        raise ConfigError(
+            f"{where}: greedy_soup needs a task to score soups on; name one that no model was trained on, TASK=rte"
+        )
+    if task not in known:
+        raise ConfigError(f"{where}: there is no task {task!r}{nearest(task, known)}")
 
 
 def _is_soup(fusion: FusionConfig) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ray_app.fusion.fused import Fused
@@ -15,8 +17,10 @@ from tracking.schema import Kind, Metric, Param, State, Tag
 from tracking.store import TrackingStore
 
 
-def fusion_identity(config: FusionConfig, models: Mapping[str, Checkpoint], pretrained: Checkpoint) -> dict[str, Any]:
-    """Everything that decides the weights of a fused model: rule, numbers, and the content of what goes in."""
+def fusion_identity(
+    config: FusionConfig, models: Mapping[str, Checkpoint], pretrained: Checkpoint, *, held_out: str | None = None
+) -> dict[str, Any]:
+    """Everything that decides the weights of a fused model: rule, numbers, the content of what goes in, the task a soup is scored on."""
     return {
         "rule": config.rule.value,
         "sources": {text: model.revision for text, model in models.items()},
@@ -25,7 +29,8 @@ def fusion_identity(config: FusionConfig, models: Mapping[str, Checkpoint], pret
         "scaling": config.scaling,
         "density": config.density,
         "seed": config.seed,
-        "fisher": {text: str(path) for text, path in config.fisher.items()},
+        "fisher": {text: _digest_of(path) for text, path in config.fisher.items()},
+        "held_out": held_out,
     }
 
 
@@ -88,3 +93,8 @@ def write_fusion_run(
         files=[fused.folder / "README.md"],
         started_ms=now - int(1000 * fused.wall_s),
     )
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
