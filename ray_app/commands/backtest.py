@@ -133,12 +133,20 @@ def proxy_predictors(config: AppConfig, loaded: LoadedStudy) -> tuple[dict[str, 
     except InputError as error:
         return {}, f"scores: {error.message}"
     scores: dict[str, FloatArray] = {name: np.full(study.gain.shape, math.nan) for name in PROXIES}
+    n_parameters = np.full(study.gain.shape, math.nan)
     row_of = {base: row for row, base in enumerate(study.bases)}
     for column, task in enumerate(study.tasks):
         for one in found[task].scores:
             if one.base_model in row_of:
                 for name, value in one.values.items():
                     scores[name][row_of[one.base_model], column] = value
+        sizes = {
+            one.base_model: static["n_parameters"]
+            for one, static in zip(found[task].scores, found[task].static, strict=True)
+        }
+        n_parameters[:, column] = [sizes.get(base, math.nan) for base in study.bases]
+    if np.isfinite(n_parameters).any():
+        scores["n_parameters"] = n_parameters
     scores["ensemble"] = ensemble_of([scores[name] for name in ENSEMBLE])
     without = sorted(
         set(study.bases) - {one.base_model for part in found.values() for one in part.scores if not one.reason}
