@@ -27,7 +27,7 @@ sys.exit(run_job(JobServer(sys.argv[1]), sys.argv[2:], environment={}, write=wri
 SLOW = [
     "python",
     "-c",
-    "import time\nfor i in range(24): print('line', i, flush=True); time.sleep(0.5)\nraise SystemExit(5)",
+    "import time\nfor i in range(14): print('line', i, flush=True); time.sleep(0.5)\nraise SystemExit(5)",
 ]
 
 
@@ -45,7 +45,7 @@ def follow(head: RayHead, *words: str) -> subprocess.Popen[str]:
 
 
 def test_a_sweep_runs_on_the_cluster_and_its_end_is_told_here(head: RayHead, tmp_path: Path) -> None:
-    """make sweep with cluster.jobs: a dry look, the sweep itself, and a bad request, whose exit codes are those of the job."""
+    """make sweep with cluster.jobs: planned, trained, ranked and stored there, told here."""
     study = TinyStudy(
         make_mirror(tmp_path / "mirror"), tmp_path / "unused", tmp_path / "unused-cache", environment=head.environment
     )
@@ -58,8 +58,6 @@ def test_a_sweep_runs_on_the_cluster_and_its_end_is_told_here(head: RayHead, tmp
     done = TinyStudy(study.mirror, storage / "out", storage / "cache")
     assert len(done.cells()) == 1
     assert not study.out.exists(), "nothing is written here"
-    code, text = study.run("sweep", *there, "arch.pretrained.id=tiny/none")
-    assert code == 2 and "tiny/none" in text and "Traceback" not in text
 
 
 def test_who_stops_following_finds_the_job_again(head: RayHead) -> None:
@@ -75,7 +73,7 @@ def test_who_stops_following_finds_the_job_again(head: RayHead) -> None:
     again = follow(head, *SLOW)
     text, _ = again.communicate(timeout=60)
     assert "is under way" in text
-    assert [line for line in text.splitlines() if line.startswith("line ")] == [f"line {i}" for i in range(24)]
+    assert [line for line in text.splitlines() if line.startswith("line ")] == [f"line {i}" for i in range(14)]
     assert again.returncode == 5
 
 
