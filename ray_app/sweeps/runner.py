@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray_app.cluster.quiet import tell_in_one_line
 from ray_app.sweeps.notice import give_notice_here, interrupt_on_sigterm
 from ray_app.sweeps.orders import Order, Storage
 from ray_app.sweeps.outcome import SweepOutcome
@@ -89,6 +90,7 @@ def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
             "check cluster.address, or use CLUSTER=local",
             address=cluster.address,
         ) from error
+    tell_in_one_line()
     interrupt_on_sigterm()  # in place of Ray's own handler, which ends the driver without more ado
     try:
         yield
