@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tracking.errors import StoreError
 from tracking.secrets import redact
@@ -26,6 +28,10 @@ _SETTINGS = {
 }
 """MLflow's own patience with a server that is away is four minutes a call; the uploader waits by itself, and commands say so."""
 
+_DATABASES = ("postgresql", "mysql", "mssql")
+_CONNECT_S = 10.0
+"""How long a database may take to answer at all."""
+
 
 def open_client(uri: str) -> MlflowClient:
     """MLflow client of a tracking URI, with telemetry off.
@@ -40,6 +46,7 @@ def open_client(uri: str) -> MlflowClient:
             "another folder with OUT=dir",
             uri=uri,
         )
+    check_address(uri)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
@@ -52,6 +59,24 @@ def open_client(uri: str) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def check_address(uri: str) -> None:
+    """Refuse an address that is none, and a database behind which nothing listens: MLflow would ask it for two minutes.
+
+    Raises:
+        StoreError: with what is wrong.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+        if host and port and parts.scheme.startswith(_DATABASES):
+            socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except (ValueError, OSError) as error:
+        raise StoreError(
+            f"the tracking store {redact(uri)} cannot be opened ({redact(str(error))}); check tracking.uri, or that its server is up",
+            uri=redact(uri),
+        ) from error
 
 
 @contextlib.contextmanager
@@ -68,7 +93,12 @@ def speaking(uri: str, what: str, advice: str = "is it up?") -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        OSError,
+        ImportError,
+    ) as error:  # ImportError: a database without its driver
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise StoreError(
             f"the tracking store {redact(uri)} cannot be {what} ({redact(lines[0])[:300]}); {advice}",
