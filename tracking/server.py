@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _LOCK = 0x57A27
 """Key of the advisory lock under which tables are made; any number that all versions of this file agree on."""
 _READY_S = 120.0
+_UVICORN = "--no-access-log --timeout-worker-healthcheck 60"
+"""On a busy machine a process may take longer to answer than the 5 s after which uvicorn kills it."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -115,7 +117,7 @@ def make_schema(database: str) -> None:
 
 
 def _open_store(database: str) -> None:
-    """Open MLflow's store once, which makes its tables; not through the driver's name, for MLflow's default may be another."""
+    """Open MLflow's store once, which makes its tables where they are not there yet."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -218,7 +220,7 @@ class TrackingService:
         }
         command = [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", artifacts, "--host", config.host,
                    "--port", str(config.port), "--workers", str(config.workers), "--allowed-hosts", config.hosts(),
-                   "--uvicorn-opts", "--no-access-log"]  # fmt: skip
+                   "--uvicorn-opts", _UVICORN]  # fmt: skip
         with self.log.open("ab") as file:
             self._server = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=environment)
         self._pid_file.write_text(str(self._server.pid))
@@ -269,7 +271,7 @@ def answers(address: str) -> bool:
 
 
 def _is_server(command: list[str] | None) -> bool:
-    return any("mlflow" in part for part in command or ()) or any("multiprocessing" in part for part in command or ())
+    return any(name in part for part in command or () for name in ("mlflow", "multiprocessing"))
 
 
 def _group_of(pid: int) -> int | None:

@@ -23,6 +23,7 @@ from ray_app.sweeps.traces import Traces
 from tracking.errors import ClusterError
 
 if TYPE_CHECKING:
+    from ray.tune import Callback, Stopper, Tuner
     from ray.tune.schedulers import TrialScheduler
 
     from ray_app.sweeps.fed_queue import CellFeed
@@ -71,7 +72,11 @@ def ray_cluster(cluster: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import ray
 
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it calls cells that are tried again errors
+    for name in (
+        "ray.tune.tune",
+        "ray.tune.execution.experiment_state",
+    ):  # cells that are tried again, and a state nobody needs
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     given: dict[str, Any] = {
         "address": cluster.address or "local",
         "log_to_driver": False,
@@ -162,9 +167,7 @@ def run_cells(
         feed: where more cells come from as others end; workers stay warm in between, and what still runs when it has ended
             is ended too.
     """
-    from ray import tune
-
-    from ray_app.sweeps.allotment import allotted, most_trials, resources_of, trial_class
+    from ray_app.sweeps.allotment import allotted, trial_class
     from ray_app.sweeps.fed_queue import FedQueue, UntilFinished, WarmWorkers
     from ray_app.sweeps.queue import PlanQueue
     from ray_app.sweeps.vigil import Vigil
@@ -195,25 +198,11 @@ def run_cells(
         known, orders, outcome, progress,
         handed_again=queue.handed_again, ended_unheard=queue.ended_unheard, hung=vigil.ended,
     )  # fmt: skip
-    tuner = tune.Tuner(
-        tune.with_resources(trainable or trial_class(cluster), resources_of(cluster)),
-        tune_config=tune.TuneConfig(
-            search_alg=queue,
-            scheduler=chosen,
-            num_samples=-1,  # the queue says when there are no more
-            max_concurrent_trials=most_trials(cluster),
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=sweep,
-            storage_path=str(storage.tune),
-            failure_config=tune.FailureConfig(max_failures=0),  # the queue tries again
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[watcher, vigil],
-            stop=None if feed is None else UntilFinished(feed),
-            verbose=0,
-        ),
-    )
+    tuner = _make_tuner(
+        queue, [watcher, vigil],
+        trainable=trainable or trial_class(cluster), cluster=cluster, folder=storage.tune / sweep, scheduler=chosen,
+        stop=None if feed is None else UntilFinished(feed),
+    )  # fmt: skip
     try:
         tuner.fit()
     except KeyboardInterrupt:
@@ -224,3 +213,39 @@ def run_cells(
         progress.ended(cell.key, cost=cell.cost, failed=True)
     shutil.rmtree(storage.tune / sweep, ignore_errors=True)
     return outcome
+
+
+def _make_tuner(
+    queue: PlanQueue,
+    callbacks: list[Callback],
+    *,
+    trainable: type,
+    cluster: ClusterConfig,
+    folder: Path,
+    scheduler: TrialScheduler | None,
+    stop: Stopper | None,
+) -> Tuner:
+    """Tune as a sweep uses it: cells come from the queue, which also tries lost ones again; nothing of Tune's own is kept."""
+    from ray import tune
+
+    from ray_app.sweeps.allotment import most_trials, resources_of
+
+    return tune.Tuner(
+        tune.with_resources(trainable, resources_of(cluster)),
+        tune_config=tune.TuneConfig(
+            search_alg=queue,
+            scheduler=scheduler,
+            num_samples=-1,  # the queue says when there are no more
+            max_concurrent_trials=most_trials(cluster),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            callbacks=callbacks,
+            stop=stop,
+            verbose=0,
+        ),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,9 +14,12 @@ from ray_app.sweeps.orders import Order
 from ray_app.sweeps.outcome import SweepOutcome
 from ray_app.sweeps.plan import PlannedCell
 from ray_app.sweeps.progress import SweepProgress
+from tracking.errors import StorageError
 from tracking.records import CellRecord, write_record
 from tracking.schema import Metric, State, Tag
 from tracking.secrets import redact
+
+logger = logging.getLogger(__name__)
 
 
 class Watcher(Callback):
@@ -85,12 +89,15 @@ class Watcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A cell ended; one that a scheduler stopped before its end is neither complete nor failed."""
+        key = trial.config["order"]["key"]
         if "state" not in (trial.last_result or {}):
-            cell = self._cells[trial.config["order"]["key"]]
-            self._progress.ended(trial.trial_id, cost=cell.cost, failed=False)
+            self._progress.ended(trial.trial_id, cost=self._cells[key].cost, failed=False)
+        self._orders.pop(key, None)
+        _forget_metrics(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker or node of a cell was lost; it failed only if it is not handed out again."""
+        _forget_metrics(trial)
         if trial.trial_id in self._handed_again:
             self._progress.running.pop(trial.trial_id, None)
             return
@@ -101,12 +108,21 @@ class Watcher(Callback):
             return
         reason = self._hung.get(trial.trial_id) or _reason(trial)
         self._outcome.failed[key] = ("worker", reason)
-        _record_loss(self._orders[key], reason)
+        try:
+            _record_loss(self._orders[key], reason)
+        except StorageError as error:  # the outcome says so all the same, and a cell without a record is planned again
+            logger.warning("%s", error.message)
         self._progress.ended(trial.trial_id, cost=self._cells[key].cost, failed=True)
 
 
 def _spell(cell: PlannedCell) -> str:
     return f"{cell.identity.base_model} on {cell.identity.task}, seed {cell.identity.seed}"
+
+
+def _forget_metrics(trial: Any) -> None:
+    """Drop the statistics that Tune keeps of every number a trial ever reported: nobody asks for them, and they never shrink."""
+    trial.metric_analysis.clear()
+    trial.metric_n_steps.clear()
 
 
 def _reason(trial: Any) -> str:

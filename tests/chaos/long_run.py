@@ -28,7 +28,7 @@ from tracking.errors import StoreError
 from tracking.server import ServerConfig, TrackingService
 
 SEEDS = "[0,1,2,3,4,5,6,7]"
-PAUSE_S = (2.0, 8.0)
+PAUSE_S = (1.0, 5.5)
 """Shortest and longest pause between two kills, s."""
 WEIGHTS = {"worker": 6.0, "preempted worker": 3.0, "MLflow server": 2.0, "PostgreSQL": 2.0, "driver": 0.6, "machine": 0.6,
            "preempted driver": 0.4, "raylet": 0.4}  # fmt: skip

@@ -88,5 +88,5 @@ def test_it_serves_its_own_names_only_and_keeps_what_it_holds(folder: Path) -> N
         table, report = sync_table(address, "a/b", folder / "t.parquet")
         assert report.n_new == 1 and sorted(table["key"].to_pylist()) == ["a" * 16, "b" * 16]
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
