@@ -13,6 +13,10 @@ from ray_app.fusion.settings import FusionConfig, Rule
 from ray_app.hub.tasks import SplitCaps
 
 
+RESERVED = ("pretrained", "best_single", "fused_once", "multitask")
+"""Names of baselines in the tables."""
+
+
 class Mode(Enum):
     """When contributions are fused; lower-case names are aliases, for the configuration looks a string up among member names."""
 
@@ -218,6 +222,8 @@ class ColdFusionConfig:
         """The dictionary is not walked by the loader; its members are checked here."""
         found = []
         for name, variant in self.variants.items():
+            if name in RESERVED:
+                found.append(f"variants.{name}: this is the name of a baseline; call it otherwise")
             found += [f"variants.{name}.{fault}" for fault in variant.faults()]
             found += [f"variants.{name}.fusion.{fault}" for fault in variant.fusion.faults()]
             contributors = self.contributors_of(variant)
