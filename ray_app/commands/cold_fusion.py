@@ -16,6 +16,7 @@ from ray_app.fusion.evaluation import Evaluation, How
 from ray_app.fusion.experiment import Experiment, disk_bytes
 from ray_app.fusion.lineage import Iteration
 from ray_app.fusion.loop import Loop
+from ray_app.fusion.products import products_of
 from ray_app.fusion.report import COLUMNS, results_folder, shown_rows, write_candidates, write_iterations, write_rows
 from ray_app.fusion.results import BEST_SINGLE, ResultRow, result_rows
 from ray_app.fusion.runs import IterationRuns
@@ -115,7 +116,7 @@ class _ColdFusion:
 
     def _planned(self) -> Evaluation:
         """The evaluation of what there is so far."""
-        evaluation = Evaluation(experiment=self.experiment, products=self.experiment.products())
+        evaluation = Evaluation(experiment=self.experiment, products=products_of(self.experiment))
         if not self.outcome.interrupted:
             evaluation.plan()
             console.print(

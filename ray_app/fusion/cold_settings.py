@@ -12,7 +12,6 @@ from typing import Any
 from ray_app.fusion.settings import FusionConfig, Rule
 from ray_app.hub.tasks import SplitCaps
 
-
 RESERVED = ("pretrained", "best_single", "fused_once", "multitask")
 """Names of baselines in the tables."""
 

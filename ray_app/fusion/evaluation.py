@@ -10,7 +10,8 @@ from enum import StrEnum
 import pyarrow as pa
 
 from ray_app.config import AppConfig
-from ray_app.fusion.experiment import Experiment, Product
+from ray_app.fusion.experiment import Experiment
+from ray_app.fusion.products import Product
 from ray_app.hub.checkpoints import ModelRef
 from ray_app.sweeps.plan import PlannedCell, in_running_order, source_name
 from ray_app.sweeps.settings import SourcesConfig

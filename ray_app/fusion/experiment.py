@@ -17,14 +17,14 @@ from ray_app.fusion.asynchronous import AsynchronousLoop
 from ray_app.fusion.cold_settings import ColdFusionConfig, Mode, VariantConfig
 from ray_app.fusion.contributors import Workshop
 from ray_app.fusion.feed import Ended, Feed, Gather, Program, Work
-from ray_app.fusion.lineage import Base, Iteration
+from ray_app.fusion.lineage import Iteration
 from ray_app.fusion.loop import Loop
 from ray_app.fusion.multitask import multitask_cell
 from ray_app.hub.splits import draw_order
 from ray_app.sweeps.plan import PlannedCell, changed_method
 from ray_app.sweeps.session import SweepSession, settled_probe
 from tracking.cells import digest
-from tracking.errors import ConfigError, TaskDataError
+from tracking.errors import ConfigError, QuorumError
 from tracking.schema import SCORED_STATES
 from tracking.table import scored_cells
 
@@ -40,26 +40,6 @@ class TaskSplit:
     """Datasets of the contributors; a seen target is one of them."""
     unseen: list[str]
     """Targets that no contributor has."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Product:
-    """A base model that came of the experiment."""
-
-    name: str
-    """Name as a base model: startline/<arch>-<experiment>-<label>[-iter<n>]-s<seed>."""
-    label: str
-    """Variant or baseline."""
-    seed: int
-    number: int
-    """Iteration, from 1; 0 for a baseline."""
-    base: Base
-    last: bool
-    """Nothing of its label and seed comes after it."""
-    n_contributions: int
-    """Contributions that were finetuned for it, over all iterations."""
-    examples_seen: int
-    """Training examples of these."""
 
 
 def split_tasks(config: AppConfig) -> TaskSplit:
@@ -223,7 +203,7 @@ class Experiment:
             identity["datasets"] = [shop.study.shelf.fingerprint(shop.variant(variant.single_task, None))]
         return kind(
             name=f"{label}-s{seed}",
-            prefix=self._prefix(label),
+            prefix=self.prefix(label),
             folder=self.config.storage / "fusion" / f"{label}-s{seed}-{digest(identity)}",
             label=label,
             variant=variant,
@@ -244,11 +224,12 @@ class Experiment:
 
     def _stored(self, loop: Loop, iteration: Iteration) -> None:
         self.on_iteration(loop, iteration)
-        if not self.config.cold_fusion.keep_contributions:
-            self.remove_spent()
+        self.remove_spent()
 
     def remove_spent(self) -> None:
         """Remove contributors' models that no loop needs any more; those of the pretrained model are intermediate models and stay."""
+        if self.config.cold_fusion.keep_contributions:
+            return
         pretrained = self.workshop.pretrained.revision
         for loop in self.loops:
             for iteration in loop.iterations:
@@ -261,48 +242,8 @@ class Experiment:
         """Whether a loop will not ask for the contributions of an iteration again."""
         return len(loop.iterations) >= min(iteration.number, loop.total) or loop.name in self.feed.failures
 
-    def products(self) -> list[Product]:
-        """Every base model there is, in the order of loops and iterations, baselines last."""
-        found = [product for loop in self.loops for product in self._of_loop(loop)]
-        for seed, cell in self.multitask.items():
-            ended = self.feed.outcome(cell)
-            folder = self.workshop.models / cell.key
-            if ended is not None and ended.usable and (folder / "config.json").exists():
-                found.append(
-                    Product(
-                        name=f"{self._prefix(MULTITASK)}-s{seed}",
-                        label=MULTITASK,
-                        seed=seed,
-                        number=0,
-                        base=Base(revision=cell.key, folder=folder),
-                        last=True,
-                        n_contributions=1,
-                        examples_seen=ended.examples_seen,
-                    )
-                )
-        return found
-
-    def _of_loop(self, loop: Loop) -> list[Product]:
-        found, n_contributions, examples = [], 0, 0
-        for iteration in loop.iterations[: loop.total]:
-            n_contributions += len(iteration.contributions)
-            examples += iteration.examples_seen
-            number = 0 if loop.label == FUSED_ONCE else iteration.number
-            found.append(
-                Product(
-                    name=loop.base_name(number),
-                    label=loop.label,
-                    seed=loop.seed,
-                    number=number,
-                    base=loop.base_after(iteration.number),
-                    last=iteration.number == min(loop.total, len(loop.iterations)),
-                    n_contributions=n_contributions,
-                    examples_seen=examples,
-                )
-            )
-        return found
-
-    def _prefix(self, label: str) -> str:
+    def prefix(self, label: str) -> str:
+        """What the names of a variant's or baseline's base models begin with."""
         return f"startline/{self.config.arch.name.replace('/', '_')}-{self.config.cold_fusion.name}-{label}"
 
 
@@ -314,8 +255,9 @@ def _import_libraries() -> Program:
 def _one(cell: PlannedCell) -> Program:
     ended = yield Gather([cell])
     if not ended[cell.key].usable:
-        raise TaskDataError(
-            f"the multitask model could not be trained: {ended[cell.key].state}, {ended[cell.key].reason}"
+        raise QuorumError(
+            f"the multitask model could not be trained ({ended[cell.key].state}: {ended[cell.key].reason}); run the same command again, "
+            "or leave it out with cold_fusion.baselines.multitask=false"
         )
 
 

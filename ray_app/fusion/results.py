@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.collaboration import RepeatedGain, repeated_gain
 from ray_app.fusion.evaluation import Evaluation, How
-from ray_app.fusion.experiment import Product
+from ray_app.fusion.products import Product
 
 PRETRAINED, BEST_SINGLE, SINGLE = "pretrained", "best_single", "single."
 TARGETS = ("all", "seen", "unseen")

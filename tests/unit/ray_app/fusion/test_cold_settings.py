@@ -29,6 +29,7 @@ def test_the_default_is_the_published_loop() -> None:
         ({"only": ["a"], "variants": {"b": VariantConfig()}}, "no variant 'a'"),
         ({"only": []}, "only: empty"),
         ({"variants": {"a-b": VariantConfig()}}, "not a plain name"),
+        ({"variants": {"multitask": VariantConfig()}}, "name of a baseline"),
         ({"variants": {"w": VariantConfig(weighting=Weighting.PROBE)}}, "decides by probes"),
         ({"variants": {"w": VariantConfig(contributors=1)}}, "variants.w.contributors"),
         ({"variants": {"w": VariantConfig(parts=4)}}, "without single_task"),

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ray_app.fusion.evaluation import Evaluation, How
-from ray_app.fusion.experiment import Product, TaskSplit
+from ray_app.fusion.experiment import TaskSplit
 from ray_app.fusion.lineage import Base
+from ray_app.fusion.products import Product
 from ray_app.fusion.results import ResultRow, best_single_task, result_rows
 
 PRETRAINED = "org/base"
