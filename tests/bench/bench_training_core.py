@@ -262,19 +262,10 @@ def plan(given: argparse.Namespace, folder: Path) -> list[Cells]:
     return planned
 
 
-def main() -> None:
-    """Measure the matrix rate, then every combination, in rounds."""
-    given = parse()
-    set_up(given.device, given.threads)
-    rates = [matrix_rate(given.device, given.precision, os.cpu_count() or 1) for _ in range(3)]
-    rate = statistics.median(rates)
-    with tempfile.TemporaryDirectory(prefix="startline-core-") as temporary:
-        planned = plan(given, Path(temporary))
-        runs: dict[Cells, list[list[Ran]]] = {cells: [] for cells in planned}
-        for _ in range(given.repeats):
-            for cells in planned:
-                runs[cells].append(run_cells(cells))
-    table = markdown(COLUMNS, [row(cells, found, rate) for cells, found in runs.items()])
+def report(given: argparse.Namespace, runs: dict[Cells, list[list[Ran]]], rates: list[float]) -> None:
+    """Write the table and the numbers behind it of all that has run so far."""
+    measured = {cells: found for cells, found in runs.items() if found}
+    table = markdown(COLUMNS, [row(cells, found, statistics.median(rates)) for cells, found in measured.items()])
     reduced = f"{given.layers} layers instead of the published number" if given.layers else "all layers"
     notes = [
         f"device: {describe_device(given.device)}; {given.precision} matrix rate {spread([r / 1e12 for r in rates], 3)} TFLOP/s (all "
@@ -286,10 +277,26 @@ def main() -> None:
     results = {
         "matrix_rates": rates,
         "runs": [
-            {**asdict(cells), "cells": [[asdict(ran) for ran in run] for run in found]} for cells, found in runs.items()
+            {**asdict(cells), "cells": [[asdict(ran) for ran in run] for run in found]}
+            for cells, found in measured.items()
         ],
     }
     publish("training_core", table, results, out=given.out, notes=notes)
+
+
+def main() -> None:
+    """Measure the matrix rate, then every combination, in rounds; every row is told at once, every round is written."""
+    given = parse()
+    set_up(given.device, given.threads)
+    rates = [matrix_rate(given.device, given.precision, os.cpu_count() or 1) for _ in range(3)]
+    with tempfile.TemporaryDirectory(prefix="startline-core-") as temporary:
+        planned = plan(given, Path(temporary))
+        runs: dict[Cells, list[list[Ran]]] = {cells: [] for cells in planned}
+        for _ in range(given.repeats):
+            for cells in planned:
+                runs[cells].append(run_cells(cells))
+                print(" | ".join(row(cells, runs[cells], statistics.median(rates))), flush=True)
+            report(given, runs, rates)
 
 
 if __name__ == "__main__":
