@@ -54,7 +54,8 @@ class TaskVariant:
 
 
 class TaskShelf:
-    """Task data by variant, from the mirror where it has the task, else from the hub; each read at most once.
+    """Task data by variant, from the mirror where it has the task, else from the hub; texts are read at most once, images (gigabytes)
+    once for every image processor.
 
     Args:
         configs: every task that may be asked for, by name.
@@ -92,10 +93,16 @@ class TaskShelf:
     def _fetch(self, name: str) -> tuple[Any, str]:
         from ray_app.hub.datasets_hub import fetch_task_tables
 
-        if name not in self._raw:
-            require_hub_id(self.configs[name])
-            self._raw[name] = fetch_task_tables(self.configs[name], cache_dir=self.cache, offline=self.offline)
-        return self._raw[name]
+        if name in self._raw:
+            return self._raw[name]
+        config = self.configs[name]
+        require_hub_id(config)
+        fetched = fetch_task_tables(config, cache_dir=self.cache, offline=self.offline)
+        if config.is_image:  # gigabytes: read again where another image processor needs them
+            self._commits[name] = fetched[1]
+        else:
+            self._raw[name] = fetched
+        return fetched
 
     def fingerprint(self, variant: TaskVariant) -> dict[str, object]:
         """Everything that defines the variant's texts, labels and rows, for the cell's key."""
@@ -110,19 +117,22 @@ class TaskShelf:
         Raises:
             TaskDataError: the data cannot be used as they are.
         """
-        if variant not in self._read:
-            if variant.part is not None:
-                whole = self.read(dataclasses.replace(variant, part=None))
-                self._read[variant] = part_of_task(whole, *variant.part)
-                return self._read[variant]
-            config = self.configs[variant.name]
-            given = {"split_rule": variant.split_rule, "caps": variant.split_caps}
-            if self.mirror is not None:
-                self._read[variant] = read_mirror_task(config, mirror=self.mirror, **given)  # type: ignore[arg-type]
-            else:
-                raw, revision = self._fetch(variant.name)
-                self._read[variant] = read_task(config, raw=raw, revision=revision, **given)  # type: ignore[arg-type]
-        return self._read[variant]
+        if variant in self._read:
+            return self._read[variant]
+        data = self._read_anew(variant)
+        if not self.configs[variant.name].is_image:
+            self._read[variant] = data
+        return data
+
+    def _read_anew(self, variant: TaskVariant) -> TaskData:
+        if variant.part is not None:
+            return part_of_task(self.read(dataclasses.replace(variant, part=None)), *variant.part)
+        config = self.configs[variant.name]
+        given: dict[str, Any] = {"split_rule": variant.split_rule, "caps": variant.split_caps}
+        if self.mirror is not None:
+            return read_mirror_task(config, mirror=self.mirror, **given)
+        raw, revision = self._fetch(variant.name)
+        return read_task(config, raw=raw, revision=revision, **given)
 
     def facts(self, name: str) -> TaskFacts:
         """What the training core has to know of a task."""

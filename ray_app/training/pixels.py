@@ -111,17 +111,22 @@ def to_pixels(processor: Any, image: Any) -> np.ndarray:
             f"its image processor {type(processor).__name__} cannot resize an image ({str(error).strip().partition(chr(10))[0]}); "
             "check size, crop_size and resample in preprocessor_config.json"
         ) from error
-    return np.ascontiguousarray(np.moveaxis(np.asarray(made), 0, -1).astype(np.uint8, copy=False))
+    pixels = np.moveaxis(np.asarray(made), 0, -1)
+    if pixels.dtype != np.uint8:
+        raise CheckpointError(
+            f"its image processor {type(processor).__name__} makes {pixels.dtype} before it rescales, expected bytes; leave it out"
+        )
+    return np.ascontiguousarray(pixels)
 
 
 def decode_image(content: bytes) -> Any:
     """An image file as a PIL image in RGB, 8 bits a channel.
 
     Turned as its EXIF orientation says; the first frame of an animation; transparency on white, as transformers has it; greyscale,
-    palette and CMYK converted; 16 bits a channel brought to 8 (v * 255 / 65535, rounded).
+    palette and CMYK converted; grey levels of 16 bits brought to 8 (v * 255 / 65535, rounded; colours of 16 bits Pillow cuts to 8).
 
     Raises:
-        ValueError: the bytes are no image that can be read, or its pixels are floating-point numbers.
+        ValueError: the bytes are no image that can be read, or its pixels are of an unstated range.
     """
     from PIL import Image, ImageOps
     from transformers.image_transforms import convert_to_rgb
@@ -135,7 +140,9 @@ def decode_image(content: bytes) -> Any:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of an unstated range")
     if image.mode.startswith("I"):
-        deep = np.asarray(image, dtype=np.float64).clip(0, 65535)
+        deep = np.asarray(image, dtype=np.float64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise ValueError("its pixels are 32-bit numbers of an unstated range")
         image = Image.fromarray(np.rint(deep * 255 / 65535).astype(np.uint8))
     return Image.fromarray(np.asarray(convert_to_rgb(image, return_numpy=True)))
 

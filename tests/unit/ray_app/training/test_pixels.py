@@ -136,6 +136,7 @@ BROKEN = {
     "no image": (b"hello, this is text", "cannot identify image file"),
     "empty": (b"", "cannot identify image file"),
     "cut off": (encoded(noise(64, 64), "JPEG")[:-400], "truncated"),
+    "32 bits": (encoded(Image.fromarray(np.array([[70000]], np.int32)), "TIFF"), "32-bit numbers"),
     "floating point": (encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "floating-point"),
 }
 
