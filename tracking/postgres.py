@@ -88,7 +88,7 @@ class PrivatePostgres:
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 [str(self.binaries / "postgres"), "-D", str(self.data), "-k", str(self.sockets), "-c", "listen_addresses="],
-                stdout=file, stderr=file, start_new_session=True, cwd="/", **self._as_owner(),
+                stdout=file, stderr=file, start_new_session=True, cwd="/", user=self.user,
             )  # fmt: skip
         self._wait(log)
 
@@ -120,12 +120,12 @@ class PrivatePostgres:
     def _query(self, text: str) -> str | None:
         """One value; None while it does not answer."""
         command = [str(self.binaries / "psql"), "-h", str(self.sockets), "-d", "postgres", "-Atc", text]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **self._as_owner())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", user=self.user)
         return done.stdout.strip() if done.returncode == 0 else None
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.binaries / program), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **self._as_owner())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", user=self.user)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]
             raise StoreError(
@@ -143,9 +143,6 @@ class PrivatePostgres:
         if self.user is not None:
             shutil.chown(folder, self.user)
         folder.chmod(0o700)
-
-    def _as_owner(self) -> dict[str, str]:
-        return {"user": self.user} if self.user is not None else {}
 
 
 def _account() -> str | None:

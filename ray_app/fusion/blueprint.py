@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray_app.training.models import FRESH_BACKBONE_PARTS
 from tracking.errors import CheckpointError
@@ -107,9 +107,9 @@ def _names_in_files(model: Any, names: list[str]) -> dict[str, str]:
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming, rename_source_key
 
-    back = [
-        transform.reverse_transform()
-        for transform in reversed(get_model_conversion_mapping(model, add_legacy=False))
-        if isinstance(transform, WeightRenaming)
-    ]
+    there = reversed(get_model_conversion_mapping(model, add_legacy=False))
+    back = cast(
+        "list[WeightRenaming]",
+        [transform.reverse_transform() for transform in there if isinstance(transform, WeightRenaming)],
+    )
     return {name: rename_source_key(name, back, [], reverse=True)[0] for name in names}

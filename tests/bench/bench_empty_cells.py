@@ -23,14 +23,19 @@ from sweep_process import timed_sweep
 
 TARGET_S = 0.15
 SWEEP = "ARCH=minilm CANDIDATES=pretrained MIRROR=../shared/data"
-EMPTY = "debug=empty_cells suite.tasks=[rte] suite.caps.train=200 suite.caps.validation=100 suite.caps.test=100"
+TASKS = ["rte", "mrpc", "cola", "wic"]
+MOST_SEEDS = 1000
+"""As many seeds a sweep takes."""
+EMPTY = "debug=empty_cells suite.tasks=[{tasks}] suite.caps.train=200 suite.caps.validation=100 suite.caps.test=100"
 
 
 def measure(n_cells: int, sweep: str) -> dict[str, Any]:
-    """One sweep of ``n_cells`` empty cells (one base model, one task, as many seeds)."""
+    """One sweep of ``n_cells`` empty cells (one base model, a task for every thousand, the rest seeds)."""
     folder = Path(tempfile.mkdtemp(prefix="startline-empty-"))
     try:
-        arguments = [*shlex.split(sweep), f"SEEDS={n_cells}", f"ARGS={EMPTY}"]
+        n_tasks = -(-n_cells // MOST_SEEDS)
+        tasks = ",".join(TASKS[:n_tasks])
+        arguments = [*shlex.split(sweep), f"SEEDS={n_cells // n_tasks}", f"ARGS={EMPTY.format(tasks=tasks)}"]
         stages = timed_sweep(folder, arguments, accept=(1,))  # empty cells are recorded as failed
     finally:
         shutil.rmtree(folder, ignore_errors=True)

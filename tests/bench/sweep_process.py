@@ -55,5 +55,7 @@ def timed_sweep(folder: Path, arguments: Sequence[str], *, accept: Sequence[int]
     run_python(
         [str(TIMED_SWEEP), str(times), f"OUT={folder / 'out'}", *arguments], log=folder / "sweep.log", accept=accept
     )
+    if not times.exists():  # it says why itself, with a code that may be accepted
+        raise SystemExit(f"the sweep measured nothing:\n{(folder / 'sweep.log').read_text(errors='replace')[-3000:]}")
     found = sorted((folder / "out" / "sweep").glob("*/summary.json"))
     return {**json.loads(times.read_text()), "summary": json.loads(found[-1].read_text())}
