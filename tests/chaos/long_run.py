@@ -3,7 +3,7 @@
 Rounds of a study with an MLflow server on PostgreSQL, both killed too. A round ends when the study does; what kills a sweep off is
 followed by starting it again, as a user would. Then its table is compared with that of an undisturbed run, bit for bit.
 
-Command: make chaos MINUTES=20 [SEED=0]   (writes outputs/chaos-log.md; docs/chaos-log.md keeps a good one)
+Command: make chaos MINUTES=20 [SEED=0]   (writes outputs/chaos-log.md)
 """
 
 from __future__ import annotations
