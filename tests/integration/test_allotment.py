@@ -91,7 +91,7 @@ def test_an_order_keeps_its_allotment_on_the_way(tmp_path: Path) -> None:
 def test_memory_that_runs_out_on_a_share_is_raised_and_leaves_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_out(*_: Any) -> None:
+    def run_out(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(Finetuning, "__init__", run_out)
