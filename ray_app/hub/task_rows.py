@@ -129,7 +129,7 @@ def _check_columns(config: TaskConfig, present: Sequence[str], where: str) -> li
     label = label_column(config, present)
     if inputs is not None and label in present:
         return [*inputs, label]
-    missing = [name for name in [*(inputs or choices[0]), config.label_column] if name not in present]
+    missing = [name for name in [*(inputs or choices[0]), label] if name not in present]
     raise TaskDataError(
         f"{where}: no column {', '.join(map(repr, missing))}; the columns are {', '.join(map(repr, present))}; "
         f"set {'image_columns' if config.is_image else 'text_columns'} and label_column in conf/task/{config.name}.yaml, or "

@@ -132,10 +132,10 @@ def test_what_a_cell_is_made_of_is_in_its_run(place: Path) -> None:
 
 
 def refused(place: Path, capsys: pytest.CaptureFixture[str], *more: str, kinds: tuple[str, ...] = ()) -> str:
-    """The one sentence that a dry sweep ends with."""
+    """What a dry sweep says that ends with an error."""
     assert main(["sweep", *arguments(place, "DRY=1", *more, kinds=kinds)]) == 2
-    (line,) = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
-    return line
+    text = capsys.readouterr().err.replace("\r", "\n")
+    return text[text.index("error: ") :]
 
 
 def test_text_and_images_are_not_mixed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
