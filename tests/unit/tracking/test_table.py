@@ -86,7 +86,7 @@ def test_a_truncated_snapshot_is_made_anew_and_said(uri: str, tmp_path: Path, ke
 def test_an_older_version_loads_and_a_newer_one_does_not(tmp_path: Path) -> None:
     required = {field.name: pa.array(["1"]).cast(field.type) for field in cell_schema() if not field.nullable}
     table = conform(pa.table(required | {"score": pa.array([0.5])}))
-    assert table.schema.equals(cell_schema()) and table["task"].to_pylist() == [None]
+    assert table.schema.equals(cell_schema()) and table["seed"].to_pylist() == [None]
     with pytest.raises(ValueError, match="rows lack"):
         conform(pa.table({"score": [0.5]}))
     newer = cell_schema().empty_table().replace_schema_metadata({"startline.schema_version": "99"})
