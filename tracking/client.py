@@ -67,12 +67,17 @@ def check_address(uri: str) -> None:
     Raises:
         StoreError: with what is wrong.
     """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, parts.port
-        if host and port and parts.scheme.startswith(_DATABASES):
+        if uri.startswith(_DATABASES):  # a password may hold what would end the address of a page
+            host, port = make_url(uri).host, make_url(uri).port
+        else:
+            host, port = urlsplit(uri).hostname, urlsplit(uri).port
+        if host and port and uri.startswith(_DATABASES):
             socket.create_connection((host, port), timeout=_CONNECT_S).close()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArgumentError) as error:
         raise StoreError(
             f"the tracking store {redact(uri)} cannot be opened ({redact(str(error))}); check tracking.uri, or that its server is up",
             uri=redact(uri),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from matplotlib.figure import Figure
 
 from analysis.report.figure_style import store_figure, styled
 from analysis.report.selection_figures import (
@@ -131,7 +131,11 @@ def _card_vectors(config: AppConfig, matrix: PerformanceMatrix) -> dict[str, Flo
         return {}
     try:
         encoder = find_checkpoint(
-            config.card_encoder, mirror=config.mirror, cache_dir=config.cache, expected_model_types=(), offline=True
+            config.card_encoder,
+            mirror=config.mirror,
+            cache_dir=config.cache.expanduser(),
+            expected_model_types=(),
+            offline=True,
         )
     except InputError as error:
         console.print(f"note: cards are not compared: {error.message}", markup=False)
@@ -195,7 +199,7 @@ def _draw(
     ]
     reasons = {}
     with styled():
-        figures: dict[str, Figure | str] = {
+        figures: dict[str, Any] = {
             "figure_3_curves": draw_curves(targets),
             "figure_4_trends": draw_trends(matrix, n_trends=n_trends),
             "figure_5_recall": draw_recall(targets),
@@ -204,7 +208,7 @@ def _draw(
         }
         for name, figure in figures.items():
             reasons[name] = figure if isinstance(figure, str) else ""
-            if isinstance(figure, Figure):
+            if not isinstance(figure, str):
                 try:
                     store_figure(figure, folder / name)
                 except OSError as error:

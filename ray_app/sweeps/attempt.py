@@ -172,7 +172,9 @@ class Attempt(RecordedAttempt):
 
 def _card(order: Order) -> str:
     made = "Made by Startline as a base model for further finetuning."
-    purpose = made if order.tags.get(Tag.ROLE) == "source" else "Selected by Startline among base models, and finetuned."
+    purpose = (
+        made if order.tags.get(Tag.ROLE) == "source" else "Selected by Startline among base models, and finetuned."
+    )
     return (
         f"---\nlibrary_name: transformers\ntags: [startline, intermediate-model]\n---\n"
         f"# Intermediate model: {order.params['base_model']} finetuned on {order.params['task']}\n\n"

@@ -307,7 +307,7 @@ def test_a_missing_task_is_recorded(tmp_path: Path) -> None:
     record = run(make_order(tmp_path, encoded=tmp_path / "nowhere"))
     state, stage, reason = failure(record)
     assert (state, stage) == (State.FAILED, "load data")
-    assert reason.startswith("TaskDataError: the tokenised task") and "nowhere" in reason
+    assert reason.startswith("TaskDataError: the encoded task") and "nowhere" in reason
     assert record.curve == () and record.metrics[Metric.WALL_S] > 0 and Metric.SCORE not in record.metrics
 
 

@@ -79,7 +79,9 @@ def test_the_debug_size_is_small_and_keeps_the_study(name: str) -> None:
     made = [
         (group.label, task, seed) for group in config.candidates.sources for task in group.tasks for seed in group.seeds
     ]
-    assert 1 <= len(made) <= 9 and len(made) == len(set(made))
+    by_loop = name.startswith("cold_fusion")  # its base models are made by the loop, of at most so many contributors
+    assert (0 if by_loop else 1) <= len(made) <= 9 and len(made) == len(set(made))
+    assert not by_loop or config.cold_fusion.contributors <= 8
 
 
 def test_limits_keep_three_sizes_and_three_source_seeds() -> None:

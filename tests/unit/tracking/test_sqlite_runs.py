@@ -95,10 +95,11 @@ def test_no_sqlite_file(address: str) -> None:
     assert sqlite_path(address) is None and open_sqlite_runs(address, "e") is None
 
 
-def test_absent_or_foreign_files_are_left_to_the_client(uri: str, tmp_path: Path) -> None:
+def test_absent_files_are_left_to_the_client_and_damaged_ones_named(uri: str, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database")
-    for name in ("absent.db", "text.db"):
-        assert open_sqlite_runs(f"sqlite:///{tmp_path}/{name}", "e") is None
+    with pytest.raises(StoreError, match="is damaged"):
+        open_sqlite_runs(f"sqlite:///{tmp_path}/text.db", "e")
+    assert open_sqlite_runs(f"sqlite:///{tmp_path}/absent.db", "e") is None
     assert open_sqlite_runs(uri, "no such experiment") is None
     assert not (tmp_path / "absent.db").exists()
 
