@@ -89,7 +89,7 @@ class VariantConfig:
             )
         if self.parts is not None and self.single_task is None:
             found.append("parts: given without single_task; name the dataset that is cut into parts")
-        if self.fusion.rule in (Rule.GREEDY_SOUP, Rule.FISHER):
+        if self.fusion.rule in (Rule.GREEDY_SOUP, Rule.FISHER, Rule.WEIGHTED_MEAN):
             found.append(
                 f"fusion.rule: {self.fusion.rule.value} needs more than the models; take mean, ties, dare, ..."
             )

@@ -105,6 +105,8 @@ def _check(
         faults += [f"{label}: {name} has none; give one for every model" for name in lacking]
     if config.rule in NEEDS_PRETRAINED and pretrained is None:
         faults.append(f"rule: {config.rule.value} adds task vectors to a pretrained model, and none is given; name it")
+    if config.rule is Rule.WEIGHTED_MEAN and not config.weights:
+        faults.append("weights: none given; weighted_mean needs one for every source, or take rule=mean")
     if config.rule is Rule.FISHER and not config.fisher:
         faults.append("fisher: none given; give a safetensors file with the diagonal Fisher of every model")
     if config.rule is Rule.GREEDY_SOUP and score is None:

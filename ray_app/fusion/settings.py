@@ -63,8 +63,6 @@ class FusionConfig:
                 found.append(f"weights: {name} has weight {weight}; under {self.rule.value} it must be 0 or more")
         if self.weights and self.rule in (Rule.MEAN, Rule.GREEDY_SOUP):
             found.append(f"weights: {self.rule.value} weighs all alike; take rule=weighted_mean, or give no weights")
-        if self.rule is Rule.WEIGHTED_MEAN and not self.weights:
-            found.append("weights: none given; weighted_mean needs one for every source, or take rule=mean")
         if not math.isfinite(self.scaling):
             found.append(f"scaling: {self.scaling}; it must be a finite number")
         if not 0 < self.density <= 1:

@@ -102,6 +102,19 @@ def test_models_of_three_kinds_are_fused_with_their_lineage(study: TinyStudy, fu
     ).read_bytes()
 
 
+def test_weights_stand_in_the_order_of_the_models(study: TinyStudy, fuse: Fuse) -> None:
+    code, text = fuse("MODELS=tiny/other,tiny/base", "RULE=weighted_mean", "WEIGHTS=3,1", "NAME=weighed")
+    assert code == 0, text
+    other, base = (
+        load_file(study.mirror / "models" / "tiny" / name / "model.safetensors") for name in ("other", "base")
+    )
+    name = "embeddings.word_embeddings.weight"
+    found = load_file(fused_folder(study.out, "weighed") / "model.safetensors")[name]
+    np.testing.assert_allclose(found, 0.75 * other[f"bert.{name}"] + 0.25 * base[f"bert.{name}"], rtol=1e-6, atol=1e-9)
+    code, text = fuse("MODELS=tiny/other,tiny/base", "RULE=weighted_mean", "WEIGHTS=0,0")
+    assert code == 2 and "sum to 0" in text
+
+
 def test_the_result_is_probed_and_finetuned_like_any_other(study: TinyStudy, fuse: Fuse) -> None:
     code, text = fuse(f"MODELS=tiny/other,{OWN}", "RULE=ties", "NAME=pair", "fuse.fusion.density=0.5")
     assert code == 0, text

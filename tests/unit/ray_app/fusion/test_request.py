@@ -27,6 +27,12 @@ def test_variables_become_settings() -> None:
     assert found.name == "soup.1"
 
 
+@pytest.mark.parametrize("rule", [rule.value for rule in Rule])
+def test_every_rule_can_be_asked_for(rule: str) -> None:
+    more = {"weighted_mean": ["WEIGHTS=2,1"], "fisher": ["FISHER=mnli"]}.get(rule, [])
+    assert _config("MODELS=a,b", f"RULE={rule}", *more).fusion.rule.value == rule
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
