@@ -72,8 +72,8 @@ test: $(READY) ## unit, contract and integration tests, on two cores
 test-browser: $(READY) ## end-to-end tests of the site in Chromium (skipped where there is none)
 	@$(PY) -m pytest -m browser tests/browser
 
-chaos: $(READY) ## kill things in the middle of a sweep and compare with an undisturbed one; MINUTES=20 SEED=0 for the long run
-	@$(if $(MINUTES),PYTHONPATH=. $(PY) tests/chaos/long_run.py --minutes $(MINUTES) --seed $(or $(SEED),0),$(PY) -m pytest -m chaos tests/chaos)
+chaos: $(READY) ## kill things in the middle of a sweep and compare with an undisturbed one; CHAOS=file for some; MINUTES=20 SEED=0 for the long run
+	@$(if $(MINUTES),PYTHONPATH=. $(PY) tests/chaos/long_run.py --minutes $(MINUTES) --seed $(or $(SEED),0),$(PY) -m pytest -m chaos $(or $(CHAOS),tests/chaos))
 
 fuzz: export OMP_NUM_THREADS := 1
 fuzz: $(READY) ## hostile inputs on every surface, some 24,000 of them (EXAMPLES=2000), with their counts at the end
