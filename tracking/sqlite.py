@@ -31,16 +31,29 @@ def pace_sqlite() -> None:
         event.listen(Engine, "connect", _on_connect)
 
 
+_looked_at: set[Path] = set()
+"""Files that began as they should when this process first opened them."""
+
+
 def is_damaged(path: Path) -> bool:
     """True for a file that has content and does not begin as every SQLite database does.
 
-    MLflow tries again for more than a minute and a half before it says so.
+    MLflow tries again for more than a minute and a half before it says so. A file is read once, before this process has any
+    connection to it: closing any descriptor of a file drops the POSIX locks that the process holds on it through others, and
+    another process could then remove the write-ahead log under a connection.
+
+    Source: https://www.sqlite.org/howtocorrupt.html, section 2.2.
     """
+    whole = path.absolute()
+    if whole in _looked_at:
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))
     except OSError:
         return False
+    if head == _MAGIC:
+        _looked_at.add(whole)
     return bool(head) and head != _MAGIC
 
 

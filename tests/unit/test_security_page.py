@@ -29,7 +29,7 @@ def test_a_named_test_exists(file: str, test: str) -> None:
 def test_every_row_of_the_tables_of_attempts_has_a_test() -> None:
     rows = [
         line
-        for line in PAGE.splitlines()
+        for line in PAGE.partition("| surface")[0].splitlines()  # what follows is what was fuzzed
         if line.startswith("| ") and not line.startswith(("| who", "| attempt", "| place"))
     ]
     after_people = [line for line in rows if "tests/" in line]
