@@ -11,7 +11,7 @@ GIVEN = $(foreach v,$(VARIABLES),$(if $(filter command,$(firstword $(origin $(v)
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup $(COMMANDS) config check test test-browser chaos bench licenses audit fuzz clean
+.PHONY: help setup $(COMMANDS) config check test test-slow test-browser chaos bench licenses audit fuzz clean
 
 help: ## this list
 	@echo "Startline: which checkpoint to start finetuning from, and how sure that is."
@@ -63,10 +63,12 @@ check: $(READY) ## ruff, mypy and the architecture test
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit/test_architecture.py
 
-test test-browser chaos: export OMP_NUM_THREADS := 1
+test test-slow test-browser chaos: export OMP_NUM_THREADS := 1
 
-test: $(READY) ## unit, contract and integration tests, on two cores
+test: $(READY) ## unit, contract, integration and fuzz tests, on two cores (minutes); the slow ones: make test-slow
 	@$(PY) -m pytest -n 2 --dist loadgroup -m "not browser and not chaos and not slow" tests/unit tests/contract tests/integration tests/fuzz
+
+test-slow: $(READY) ## whole sweeps, searches, loops and selections on real Ray, each of seconds to minutes
 	@$(PY) -m pytest -m "slow and not browser and not chaos" tests/integration tests/contract
 
 test-browser: $(READY) ## end-to-end tests of the site in Chromium (skipped where there is none)
