@@ -133,15 +133,21 @@ def ranked(table: pa.Table) -> None:
     assess_table(config(), table)
 
 
+def stored(content: bytes | pa.Table, folder: Path) -> Path:
+    """A snapshot of this content."""
+    path = folder / "table.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        pq.write_table(content, path)
+    return path
+
+
 @given(st.one_of(st.deferred(lambda: damaged(sound_snapshot())), odd_tables()))
 @fuzzed(quick=40, share=0.6)
 def test_a_snapshot_is_read_or_refused(content: bytes | pa.Table) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.parquet"
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            pq.write_table(content, path)
+        path = stored(content, Path(folder))
         with user_sees("Parquet snapshot"):
             ranked(read_table(path))
 
@@ -150,11 +156,7 @@ def test_a_snapshot_is_read_or_refused(content: bytes | pa.Table) -> None:
 @fuzzed(quick=10, share=0.4)
 def test_a_snapshot_that_cannot_be_read_is_made_anew(content: bytes | pa.Table) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.parquet"
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            pq.write_table(content, path)
+        path = stored(content, Path(folder))
         with user_sees("Parquet snapshot, synced"):
             table, _ = sync_table(f"sqlite:///{sound_store()}", ARCH, path)
             assert read_table(path).equals(table)
